@@ -1,0 +1,100 @@
+"""Our checkpoint format: a folder with ``config.json`` and ``model.safetensors`` that carries all that its use needs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from lgcvd.config import ModelConfig
+from lgcvd.errors import UserError
+from lgcvd.models import LGCVD, About, VideoDenoiser
+
+SHIPPED = files("lgcvd") / "assets" / "models"
+FILES = ("config.json", "model.safetensors")
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(folder.name for folder in SHIPPED.iterdir() if (folder / FILES[0]).is_file())
+
+
+def load(name: str | Path, device: str | torch.device = "cpu") -> VideoDenoiser:
+    """A model ready to predict, from a shipped model's name, a checkpoint folder, or a Hugging Face hub id (owner/name).
+
+    Raises ``UserError`` with the remedy when there is no such model or its files are incomplete or foreign.
+    """
+    name = str(name)
+    folder = Path(str(SHIPPED / name)) if name in shipped_models() else Path(name)
+    if not folder.is_dir():
+        folder = _download(name)
+    for file in FILES:
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} is no lgcvd checkpoint: {file} is missing; copy the whole folder again.")
+    _check_config(folder / FILES[0])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the mixin announces every local folder
+            model = LGCVD.from_pretrained(folder, strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{folder / FILES[1]} does not fit {FILES[0]} ({reason}): copy both from one checkpoint."
+        ) from error
+    return model.to(device).eval()
+
+
+def save(
+    model: VideoDenoiser, folder: str | Path, about: About | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write ``model`` as a checkpoint folder; an old one of that name is replaced only once the new one is whole.
+
+    ``dtype``: store the weights in it (float16 halves the file); they are float32 again after ``load``.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    copy = LGCVD(model.config, about or model.about)
+    copy.load_state_dict(model.state_dict())
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    copy.to(dtype).save_pretrained(draft)
+    (draft / "README.md").unlink(missing_ok=True)  # the hub's empty card template
+    folder.mkdir(exist_ok=True)
+    for file in FILES:
+        os.replace(draft / file, folder / file)
+    shutil.rmtree(draft)
+
+
+def _download(name: str) -> Path:
+    """Fetch a hub checkpoint into the local cache."""
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise UserError(
+            f"there is no model {name!r}: give a shipped model ({', '.join(shipped_models())}), a checkpoint folder, "
+            "or a Hugging Face hub id (owner/name)."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as error:  # the hub client's errors have no common base: network, HTTP and validation errors
+        raise UserError(
+            f"{name!r} is neither a folder here nor could it be fetched from the Hugging Face hub "
+            f"({type(error).__name__}): check the name and the network, or give a local folder."
+        ) from error
+
+
+def _check_config(path: Path) -> None:
+    try:
+        config = json.loads(path.read_text())["model"]
+        unknown = set(config) - {field.name for field in fields(ModelConfig)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not an lgcvd model's config: use a checkpoint folder that lgcvd wrote.") from error
+    if unknown:
+        raise UserError(f"{path} has unknown settings ({', '.join(sorted(unknown))}): update lgcvd to read it.")

@@ -1,0 +1,150 @@
+"""Settings as frozen dataclasses, and the named presets made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lgcvd.context import TaskMix
+from lgcvd.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides a model's tensors. A clip is ``context_frames + new_frames`` long."""
+
+    context_frames: int = 2
+    """K, frames that the local context can show."""
+    new_frames: int = 6
+    """N, frames that one window adds."""
+    channels: int = 3
+    """1 (gray) or 3 (RGB)."""
+    image_size: tuple[int, int] = (64, 64)
+    """Height and width in pixels that the model is made for; other sizes that the down path divides work too."""
+    patch_size: int = 1
+    """p: p x p pixels are folded into channels before the network."""
+    dim: int = 128
+    """Width of the input convolution; level i has ``dim * multipliers[i]``."""
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)
+    """Widths of the levels, finest first; every further level halves height and width."""
+    attention: tuple[int, ...] = (16, 32)
+    """Heights of feature maps that get self-attention (the middle always has it)."""
+    attention_up: tuple[int, ...] | None = None
+    """The same for the way up, when it differs from the way down (the authors' released weights)."""
+    head_channels: int = 128
+    """Channels of an attention head."""
+    output: Literal["velocity", "x0"] = "velocity"
+    """What the last layer paints. The model's answer is a velocity either way; "x0" derives it from a clean clip."""
+    timesteps: int = 1000
+    """Length of the diffusion."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.channels not in (1, 3):
+            raise UserError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}.")
+        for name in ("context_frames", "new_frames", "patch_size", "dim", "head_channels"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        self.check_size(*self.image_size)
+        noise_channels = self.clip_frames * self.channels * self.patch_size**2
+        finest = self.dim * min(1, self.multipliers[0])
+        if self.output == "velocity" and finest < noise_channels:
+            raise UserError(
+                f"dim {finest} is too narrow: velocity carries the noise of {self.clip_frames} frames x {self.channels} "
+                f"channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {noise_channels}, a smaller "
+                'patch_size, or output "x0".'
+            )
+
+    @property
+    def clip_frames(self) -> int:
+        """T = K + N."""
+        return self.context_frames + self.new_frames
+
+    @property
+    def size_divisor(self) -> int:
+        """Height and width must be multiples of this."""
+        return self.patch_size * 2 ** (len(self.multipliers) - 1)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ``UserError`` unless the down path divides this size."""
+        if height % self.size_divisor or width % self.size_divisor:
+            raise UserError(
+                f"a size of {height}x{width} pixels does not fit this model: height and width must be multiples of "
+                f"{self.size_divisor}."
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    iterations: int = 300_000
+    """Iterations; each is one optimizer step a stage."""
+    batch_size: int = 64
+    """Clips an iteration."""
+    rate: float = 1e-4
+    """Adam's learning rate after the warm-up."""
+    beta2: float = 0.999
+    """Adam's second moment decay; short trainings want 0.99."""
+    warmup: int = 0
+    """Iterations over which the rate rises from 0."""
+    decay: bool = False
+    """Lower the rate along a half cosine to 0 at the last iteration."""
+    clip_grad: float | None = None
+    """Largest gradient norm; None leaves gradients alone."""
+    ema: float = 0.995
+    """Decay of the averaged weights, per optimizer step."""
+    loss: Literal["l1", "l2"] = "l1"
+    """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
+    times: Literal["uniform", "high_noise"] = "uniform"
+    """How training draws time steps; "high_noise" is ``t = steps * sqrt(u)``."""
+    tasks: TaskMix = field(default_factory=TaskMix)
+    """How often each task is drawn."""
+    save_every: int = 500
+    """Iterations between checkpoints."""
+    seed: int = 0
+    """Of weights, noise, time steps, tasks and data order."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and its training, under a name."""
+
+    model: ModelConfig
+    train: TrainConfig
+
+
+PAPER = Preset(ModelConfig(), TrainConfig())
+
+PRESETS: dict[str, Preset] = {
+    "bair-64": PAPER,
+    "cityscapes-128": replace(PAPER, model=replace(PAPER.model, image_size=(128, 128))),
+    "digits": Preset(
+        ModelConfig(
+            channels=1,
+            patch_size=4,
+            dim=128,
+            multipliers=(1, 2, 2),
+            attention=(8, 16),
+            head_channels=64,
+            output="x0",
+        ),
+        TrainConfig(
+            iterations=8000,
+            batch_size=4,
+            rate=1e-3,
+            warmup=200,
+            decay=True,
+            clip_grad=1.0,
+            loss="l2",
+            times="high_noise",
+        ),
+    ),
+    "tiny": Preset(
+        ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
+        TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=10),
+    ),
+}
+"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), ``digits`` is made for a CPU."""

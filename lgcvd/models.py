@@ -1,0 +1,138 @@
+"""Video denoisers: one interface, and LGC-VD behind it."""
+
+# no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from lgcvd.config import ModelConfig
+from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
+from lgcvd.schedule import Schedule
+from lgcvd.unet import Encoder, UNet, UNetShape
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of itself, beside its config."""
+
+    name: str = ""
+    data: str = ""
+    """Training data, with attribution."""
+    licence: str = ""
+    """What may be done with the weights."""
+    step: int = 0
+    """Training iterations."""
+
+
+class VideoDenoiser(nn.Module, ABC):
+    """Answers what noise a noisy clip holds, given a context.
+
+    Every model's output ends in the N new frames, so ``output[:, -model.new_frames:]`` serves all of them.
+    """
+
+    config: ModelConfig
+    schedule: Schedule
+
+    @property
+    def context_frames(self) -> int:
+        return self.config.context_frames
+
+    @property
+    def new_frames(self) -> int:
+        return self.config.new_frames
+
+    @property
+    @abstractmethod
+    def output_frames(self) -> int:
+        """Frames of the clip that is denoised: T for LGC-VD, N for MCVD."""
+
+    @abstractmethod
+    def remember(self, clip: Tensor | None, memory: Tensor | None = None) -> Tensor | None:
+        """Global context after ``clip`` (B, T, C, H, W); None for models that keep none."""
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        """Velocity (B, output_frames, C, H, W) of the noisy clip ``x_t`` at time steps ``t`` (B,)."""
+
+
+class LGCVD(
+    VideoDenoiser,
+    PyTorchModelHubMixin,
+    library_name="lgcvd",
+    tags=["video-prediction", "diffusion"],
+    repo_url="https://github.com/exisas/LGC-VD",
+):
+    """Video diffusion with local and global context guidance (Yang et al., IJCAI 2023, section 3).
+
+    A 2D U-Net denoises a clip of T frames at once. Local context comes in with the noisy clip as frames and position
+    planes; global context, the encoding of the clip before, through cross-attention in the middle.
+    """
+
+    def __init__(self, model: ModelConfig, about: About | None = None):
+        super().__init__()
+        config = (
+            model  # the hub's mixin writes arguments under their names, and treats one called config in its own way
+        )
+        self.config, self.about = config, about or About()
+        self.schedule = Schedule(config.timesteps)
+        heights = [config.image_size[0] // config.patch_size // 2**i for i in range(len(config.multipliers))]
+        attention_up = config.attention if config.attention_up is None else config.attention_up
+        shape = UNetShape(
+            widths=(config.dim, *(config.dim * m for m in config.multipliers)),
+            attention_down=tuple(i for i, height in enumerate(heights) if height in config.attention),
+            attention_up=tuple(i for i, height in enumerate(heights) if height in attention_up),
+            head_channels=config.head_channels,
+        )
+        pixels = config.patch_size**2
+        clip_channels = config.clip_frames * config.channels * pixels
+        local_channels = config.context_frames * (config.channels + 1) * pixels
+        self.encoder = Encoder(shape, clip_channels)
+        self.unet = UNet(shape, local_channels + clip_channels, clip_channels)
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def output_frames(self) -> int:
+        return self.config.clip_frames
+
+    def remember(self, clip: Tensor | None, memory: Tensor | None = None) -> Tensor:
+        """Encode the clip that was (B, T, C, H, W); average with what was remembered (paper, section 3.3).
+
+        ``clip=None``: nothing was yet, (1, D, h, w) from a grey clip; it serves any batch.
+        """
+        if clip is None:
+            height, width = self.config.image_size
+            shape = (1, self.config.clip_frames, self.config.channels, height, width)
+            clip = self.unet.head[1].weight.new_full(shape, NULL_CLIP)
+        seen = self.encoder(self._fold(clip))
+        return seen if memory is None else (seen + memory) / 2
+
+    def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        self.config.check_size(*x_t.shape[-2:])
+        absent = (context.positions == ABSENT)[:, :, None, None, None]
+        frames = context.frames.masked_fill(absent, ABSENT_FRAME)
+        # the plane of a position: (position + 1) / (T + 1) in [0, 1], taken to [-1, 1] like every pixel
+        planes = 2 * (context.positions + 1) / (self.config.clip_frames + 1) - 1
+        planes = planes.to(frames.dtype)[:, :, None, None, None].expand_as(frames[:, :, :1])
+        local = torch.cat([frames, planes], dim=2)
+        memory = context.memory.expand(len(x_t), -1, -1, -1)
+        painted = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(x_t)], dim=1), t, memory))
+        return painted if self.config.output == "velocity" else self.schedule.velocity_from_x0(x_t, painted, t)
+
+    def _fold(self, video: Tensor) -> Tensor:
+        """Frames and patches into channels, frame-major."""
+        p = self.config.patch_size
+        folded = rearrange(video, "b t c (h p) (w q) -> b (t c p q) h w", p=p, q=p)
+        return folded.contiguous(memory_format=torch.channels_last)
+
+    def _unfold(self, folded: Tensor) -> Tensor:
+        c, p = self.config.channels, self.config.patch_size
+        return rearrange(folded, "b (t c p q) h w -> b t c (h p) (w q)", c=c, p=p, q=p)
+
+
+MODELS: dict[str, type[VideoDenoiser]] = {"lgcvd": LGCVD}
+"""Every kind of model by its name in a checkpoint."""

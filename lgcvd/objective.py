@@ -1,0 +1,92 @@
+"""Training objectives: generators of stage losses, so that the trainer takes one optimizer step a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lgcvd.context import TaskMix, local_context
+from lgcvd.models import VideoDenoiser
+from lgcvd.schedule import per_sample
+
+Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(predicted velocity, true velocity, alpha_bar at the time steps (B,)) -> scalar loss."""
+
+TimeSampler = Callable[[int, int, torch.Generator], Tensor]
+"""(batch, steps, generator) -> time steps (B,)."""
+
+
+def l1(predicted: Tensor, true: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The paper's loss: mean absolute difference of velocities."""
+    return (predicted - true).abs().mean()
+
+
+def capped_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor, cap: float = 5.0) -> Tensor:
+    """Mean squared difference of velocities, capped where there is little noise.
+
+    Squared velocity error is squared x0 error times ``1 + SNR = 1 / (1 - alpha_bar)``; that weight is cut at ``cap``,
+    in the spirit of min-SNR (Hang et al. 2023), so that nearly clean clips do not drown the noisy ones.
+    """
+    weight = (cap * (1 - alpha_bar)).clamp(max=1)
+    return (per_sample(weight, true) * (predicted - true).square()).mean()
+
+
+def uniform_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(steps, (batch,), generator=generator)
+
+
+def high_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
+    """``t = steps * sqrt(u)``: density grows with noise, since neighbouring frames leave structure to be decided there."""
+    return (steps * torch.rand(batch, generator=generator).sqrt()).long().clamp(max=steps - 1)
+
+
+DISTANCES: dict[str, Distance] = {"l1": l1, "l2": capped_l2}
+TIMES: dict[str, TimeSampler] = {"uniform": uniform_times, "high_noise": high_noise_times}
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """Two-stage training (paper, section 3.4).
+
+    Stage 1 denoises a clip from its true local context and an empty memory. Stage 2 denoises the clip that overlaps it
+    by K frames; its memory is the encoding of stage 1's own estimate, and for prediction its local frames are the
+    estimate's last K: the model learns from the imperfect frames that it will meet at rollout.
+    """
+
+    tasks: TaskMix = field(default_factory=TaskMix)
+    distance: Distance = l1
+    times: TimeSampler = uniform_times
+
+    def clip_frames(self, model: VideoDenoiser) -> int:
+        """Length of a training clip: two windows that overlap by K."""
+        return 2 * (model.context_frames + model.new_frames) - model.context_frames
+
+    def __call__(self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """Yield ("stage1", loss), ("stage2", loss) for ``clip`` (B, 2 T - K, C, H, W) in [-1, 1]."""
+        k, t = model.context_frames, model.context_frames + model.new_frames
+        first, second = clip[:, :t], clip[:, -t:]
+        positions = self.tasks.draw(len(clip), k, t, generator).to(clip.device)
+
+        context = local_context(first, positions, model.remember(None))
+        loss, estimate = self._denoise(model, first, context, generator)
+        yield "stage1", loss
+
+        estimate = estimate.detach().clamp(-1, 1)
+        context = local_context(second, positions, model.remember(estimate))
+        predicts = (positions == torch.arange(k, device=clip.device)).all(dim=1)
+        frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
+        loss, _ = self._denoise(model, second, type(context)(frames, positions, context.memory), generator)
+        yield "stage2", loss
+
+    def _denoise(self, model: VideoDenoiser, x0: Tensor, context, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss at random time steps, and the one-step estimate of ``x0``."""
+        schedule = model.schedule
+        t = self.times(len(x0), schedule.steps, generator).to(x0.device)
+        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+        x_t = schedule.add_noise(x0, noise, t)
+        velocity = model(x_t, t, context)
+        loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
+        return loss, schedule.x0(x_t, velocity, t)

@@ -1,0 +1,182 @@
+"""Training as a generator over iterations: averaged weights, atomic checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
+
+from lgcvd.config import TrainConfig
+from lgcvd.errors import UserError
+from lgcvd.models import VideoDenoiser
+from lgcvd.objective import DISTANCES, TIMES, TwoStage
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One iteration that is done."""
+
+    iteration: int
+    """Counts from 1."""
+    iterations: int
+    losses: dict[str, float]
+    """Stage -> loss."""
+    rate: float
+    model: VideoDenoiser
+    """The averaged model (EMA); it goes on changing with the training."""
+    saved: bool
+    """Whether a checkpoint was written after this iteration."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the stages."""
+        return sum(self.losses.values()) / len(self.losses)
+
+
+def train(
+    model: VideoDenoiser,
+    data: Dataset,
+    config: TrainConfig,
+    *,
+    objective: TwoStage | None = None,
+    folder: Path | None = None,
+) -> Iterator[TrainStep]:
+    """Train ``model`` on clips (2 T - K, C, H, W) of ``data``; yield after every iteration.
+
+    Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
+    and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
+    differ from the checkpoint's are refused.
+    """
+    objective = objective or TwoStage(config.tasks, DISTANCES[config.loss], TIMES[config.times])
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
+    ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema))
+    generator = torch.Generator().manual_seed(config.seed)
+    state = _State(model, ema, optimizer, generator, {"model": asdict(model.config), "train": asdict(config)})
+    start = state.load(Path(folder) / CHECKPOINT) if folder and (Path(folder) / CHECKPOINT).exists() else 0
+
+    model.train()
+    batches = DataLoader(data, batch_sampler=Batches(len(data), config, start))
+    for iteration, clip in enumerate(batches, start + 1):
+        rate = learning_rate(config, iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses = {}
+        for stage, loss in objective(model, clip.to(device), generator):
+            optimizer.zero_grad()
+            loss.backward()
+            if config.clip_grad:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
+            optimizer.step()
+            ema.update_parameters(model)
+            losses[stage] = loss.item()
+            if not math.isfinite(losses[stage]):
+                raise UserError(
+                    f"the loss of {stage} became {losses[stage]} at iteration {iteration}: lower rate (now "
+                    f"{config.rate:g}) or set clip_grad; the last checkpoint is kept."
+                )
+        saved = bool(folder) and (iteration % config.save_every == 0 or iteration == config.iterations)
+        if saved:
+            state.save(Path(folder) / CHECKPOINT, iteration)
+        yield TrainStep(iteration, config.iterations, losses, rate, ema.module, saved)
+
+
+def learning_rate(config: TrainConfig, iteration: int) -> float:
+    """The rate at an iteration (from 1): a linear warm-up, then constant or a half cosine to 0."""
+    rate = config.rate * min(1.0, iteration / max(1, config.warmup))
+    if config.decay:
+        rate *= 0.5 * (1 + math.cos(math.pi * (iteration - 1) / config.iterations))
+    return rate
+
+
+class Batches:
+    """Indices of every batch of a run from iteration ``start`` on; the order depends on the seed and the epoch only."""
+
+    def __init__(self, length: int, config: TrainConfig, start: int = 0):
+        if length < config.batch_size:
+            raise UserError(f"the data hold {length} clips, fewer than one batch of {config.batch_size}.")
+        self.length, self.config, self.start = length, config, start
+
+    def __len__(self) -> int:
+        return self.config.iterations - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size, per_epoch, order = self.config.batch_size, self.length // self.config.batch_size, None
+        for iteration in range(self.start, self.config.iterations):
+            epoch, batch = divmod(iteration, per_epoch)
+            if order is None or batch == 0:
+                seed = self.config.seed * 1_000_003 + epoch
+                order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed))
+            yield order[batch * size : (batch + 1) * size].tolist()
+
+
+@dataclass
+class _State:
+    """What a run needs to go on exactly where it was."""
+
+    model: VideoDenoiser
+    ema: AveragedModel
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    config: dict
+
+    def save(self, path: Path, iteration: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        torch.save(
+            {
+                "iteration": iteration,
+                "model": self.model.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(),
+                "config": self.config,
+            },
+            draft,
+        )
+        os.replace(draft, path)  # atomic: a reader sees the old checkpoint or the new one, never half of one
+
+    def load(self, path: Path) -> int:
+        """Take up the checkpoint's state; return its iteration."""
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        differences = _differences(saved["config"], self.config)
+        if differences:
+            raise UserError(
+                f"{path} was trained with other settings ({'; '.join(differences)}): use those, or another folder."
+            )
+        self.model.load_state_dict(saved["model"])
+        self.ema.load_state_dict(saved["ema"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.generator.set_state(saved["generator"])
+        return saved["iteration"]
+
+
+def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} there, {b} here")
+    return found
+
+
+def _warmed_ema(decay: float):
+    """Exponential moving average whose decay grows from 0: early weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+        n = int(updates)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update

@@ -1,0 +1,119 @@
+"""The 2D U-Net and the sequential encoder; frames are already folded into channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lgcvd.blocks import Attention, PassThrough, ResBlock, TimeEmbedding, conv3x3
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """Widths and places of attention, finest level first.
+
+    widths: channels of the input convolution, then of every level.
+    attention_down, attention_up: levels with self-attention on the way down and up.
+    head_channels: channels of an attention head.
+    """
+
+    widths: tuple[int, ...]
+    attention_down: tuple[int, ...]
+    attention_up: tuple[int, ...]
+    head_channels: int
+
+    @property
+    def levels(self) -> int:
+        return len(self.widths) - 1
+
+    def attention(self, level: int, where: tuple[int, ...], channels: int) -> nn.Module:
+        return Attention(channels, self.head_channels) if level in where else PassThrough()
+
+
+class DownPath(nn.Module):
+    """Input convolution, all levels down and the middle: shared by the encoder and the U-Net."""
+
+    def __init__(self, shape: UNetShape, channels_in: int, time_dim: int | None = None):
+        super().__init__()
+        self.stem = conv3x3(channels_in, shape.widths[0])
+        self.levels = nn.ModuleList()
+        for level, (narrow, wide) in enumerate(zip(shape.widths[:-1], shape.widths[1:], strict=True)):
+            last = level == shape.levels - 1
+            self.levels.append(
+                nn.ModuleDict(
+                    {
+                        "res1": ResBlock(narrow, wide, time_dim),
+                        "attn1": shape.attention(level, shape.attention_down, wide),
+                        "res2": ResBlock(wide, wide, time_dim),
+                        "attn2": shape.attention(level, shape.attention_down, wide),
+                        "down": PassThrough() if last else conv3x3(wide, wide, stride=2),
+                    }
+                )
+            )
+        widest = shape.widths[-1]
+        self.mid_res1 = ResBlock(widest, widest, time_dim)
+        self.mid_attn = Attention(widest, shape.head_channels)
+        self.mid_res2 = ResBlock(widest, widest, time_dim)
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The middle (B, widths[-1], h, w) and the skips, finest first."""
+        x, skips = self.stem(x), []
+        for level in self.levels:
+            x = level["attn1"](level["res1"](x, time))
+            x = level["attn2"](level["res2"](x, time))
+            skips.append(x)
+            x = level["down"](x)
+        return self.mid_res2(self.mid_attn(self.mid_res1(x, time)), time), skips
+
+
+class Encoder(nn.Module):
+    """The sequential encoder (paper, section 3.3): a folded clip (B, T C, H, W) -> memory (B, D, h, w)."""
+
+    def __init__(self, shape: UNetShape, channels_in: int):
+        super().__init__()
+        self.path = DownPath(shape, channels_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.path(x)[0]
+
+
+class UNet(nn.Module):
+    """Denoising U-Net: (B, channels_in, H, W), time steps (B,), memory (B, D, h, w) -> (B, channels_out, H, W)."""
+
+    def __init__(self, shape: UNetShape, channels_in: int, channels_out: int):
+        super().__init__()
+        time_dim = 4 * shape.widths[0]
+        self.time = TimeEmbedding(shape.widths[0])
+        self.path = DownPath(shape, channels_in, time_dim)
+        self.cross = Attention(shape.widths[-1], shape.head_channels)
+        self.levels = nn.ModuleList()
+        for level in reversed(range(shape.levels)):
+            wide, narrow = shape.widths[level + 1], shape.widths[level]
+            self.levels.append(
+                nn.ModuleDict(
+                    {
+                        "res1": ResBlock(2 * wide, narrow, time_dim),
+                        "attn1": shape.attention(level, shape.attention_up, narrow),
+                        "res2": ResBlock(narrow, narrow, time_dim),
+                        "attn2": shape.attention(level, shape.attention_up, narrow),
+                        "res3": ResBlock(narrow, narrow, time_dim),
+                        "up": nn.ConvTranspose2d(narrow, narrow, 3, stride=2, padding=1, output_padding=1)
+                        if level
+                        else PassThrough(),
+                    }
+                )
+            )
+        self.head = nn.Sequential(nn.SiLU(), conv3x3(shape.widths[0], channels_out, scale=0))
+
+    def forward(self, x: Tensor, t: Tensor, memory: Tensor) -> Tensor:
+        time = self.time(t)
+        x, skips = self.path(x, time)
+        x = self.cross(x, memory)
+        for level, skip in zip(self.levels, reversed(skips), strict=True):
+            x = level["res1"](torch.cat([x, skip], dim=1), time)
+            x = level["attn1"](x)
+            x = level["attn2"](level["res2"](x, time))
+            x = level["up"](level["res3"](x, time))
+        return self.head(x)
