@@ -54,7 +54,7 @@ def train(
 
     Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
     and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
-    differ from the checkpoint's are refused.
+    differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
     """
     objective = objective or TwoStage(config.tasks, DISTANCES[config.loss], TIMES[config.times])
     device = next(model.parameters()).device
@@ -87,7 +87,12 @@ def train(
         saved = bool(folder) and (iteration % config.save_every == 0 or iteration == config.iterations)
         if saved:
             state.save(Path(folder) / CHECKPOINT, iteration)
-        yield TrainStep(iteration, config.iterations, losses, rate, ema.module, saved)
+        try:
+            yield TrainStep(iteration, config.iterations, losses, rate, ema.module, saved)
+        except GeneratorExit:
+            if folder and not saved:
+                state.save(Path(folder) / CHECKPOINT, iteration)
+            raise
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:
