@@ -1,0 +1,38 @@
+"""Shared fixtures. No test leaves this machine."""
+
+from __future__ import annotations
+
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lgcvd import LGCVD, PRESETS, MovingDigits
+
+torch.set_num_threads(1)
+
+
+def perturbed[Module: nn.Module](model: Module, seed: int = 0) -> Module:
+    """``model`` in evaluation mode, all its weights moved: fresh output layers are zero and would hide everything."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture
+def tiny_model() -> LGCVD:
+    """Gray 16 x 16, K = 2, N = 6, dim 8; the same random weights for every test."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return perturbed(LGCVD(PRESETS["tiny"].model))
+
+
+@pytest.fixture(scope="session")
+def digits_clip() -> Tensor:
+    """A clip (1, 14, 1, 16, 16) of the test split, in [-1, 1]."""
+    return MovingDigits(split="test", length=1, frames=14, image_size=16)[0][None]
