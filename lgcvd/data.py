@@ -69,13 +69,11 @@ class MovingDigits(Dataset):
 
     def clip_and_labels(self, index: int) -> tuple[Tensor, tuple[int, ...]]:
         """The clip and which digits move in it."""
-        split = {"train": 0, "validation": 1, "test": 2}[self.split]
-        rng = np.random.default_rng([split, self.seed, index])
+        chosen, paths = self._scene(index)
         images, labels = mnist_digits(self.split)
-        chosen = rng.integers(len(images), size=self.digits)
         canvas = np.zeros((self.frames, CANVAS, CANVAS), np.uint8)
-        for image in images[chosen]:
-            for frame, (y, x) in zip(canvas, self._path(rng), strict=True):
+        for image, path in zip(images[chosen], paths, strict=True):
+            for frame, (y, x) in zip(canvas, path, strict=True):
                 place = frame[y : y + DIGIT, x : x + DIGIT]
                 np.maximum(place, image, out=place)
         p = CANVAS // self.image_size
@@ -83,6 +81,16 @@ class MovingDigits(Dataset):
             canvas.reshape(self.frames, self.image_size, p, self.image_size, p).mean((2, 4)).round().astype(np.uint8)
         )
         return from_uint8(torch.from_numpy(canvas)[:, None]), tuple(int(label) for label in labels[chosen])
+
+    def places(self, index: int) -> Tensor:
+        """Centres of the digits on the 64 x 64 canvas: (digits, frames, 2), y and x in pixels."""
+        return torch.from_numpy(self._scene(index)[1]).float() + DIGIT / 2
+
+    def _scene(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which images move, (digits,), and their top left corners, (digits, frames, 2)."""
+        rng = np.random.default_rng([{"train": 0, "validation": 1, "test": 2}[self.split], self.seed, index])
+        chosen = rng.integers(len(mnist_digits(self.split)[0]), size=self.digits)
+        return chosen, np.stack([self._path(rng) for _ in chosen])
 
     def _path(self, rng: np.random.Generator) -> np.ndarray:
         """Top left corners (frames, 2)."""
