@@ -1,8 +1,61 @@
-"""The boundary: files and uint8 outside, videos in [-1, 1] inside."""
+"""The boundary: files and uint8 outside, videos in [-1, 1] inside. Reading, writing, and pictures to look at."""
 
 from __future__ import annotations
 
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache, partial
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from lgcvd.errors import UserError
+
+MAX_FRAMES = 1000
+"""Frames of a clip that are read unless told otherwise."""
+MAX_PIXELS = 4096 * 4096
+"""Pictures with more pixels are refused, so that one frame takes at most some 100 MB while it is read."""
+MAX_FPS = 240.0
+PICTURE_FPS = 10.0
+"""Frame rate of a folder of pictures, which says nothing of its own, and of the moving digits."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+CONTAINERS = "mov,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,h264,hevc,asf,flv,ogg,apng,image2,png_pipe,jpeg_pipe,\
+webp_pipe,bmp_pipe,tiff_pipe,mp3,wav,flac,aac"
+"""What a file may be. Playlists are left out: they would make the reader open other files and addresses."""
+WRITERS = (".mp4", ".gif")
+
+Colour = tuple[int, int, int]
+OBSERVED: Colour = (230, 159, 0)
+PREDICTED: Colour = (86, 180, 233)
+"""Orange and sky blue: told apart with any colour vision (Okabe and Ito 2008)."""
+NEUTRAL: Colour = (96, 102, 114)
+BACKGROUND: Colour = (18, 20, 26)
+DARK: Colour = (28, 31, 39)
+TEXT: Colour = (214, 218, 226)
+FAINT: Colour = (138, 145, 158)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What was read from a file."""
+
+    frames: Tensor
+    """(T, C, H, W) in [-1, 1]."""
+    fps: float
+    """Frames a second, on average."""
+    note: str = ""
+    """Sentences on what the user should know: the file is cut short, or goes on; empty if there is nothing to say."""
 
 
 def from_uint8(frames: Tensor) -> Tensor:
@@ -13,3 +66,428 @@ def from_uint8(frames: Tensor) -> Tensor:
 def to_uint8(video: Tensor) -> Tensor:
     """[-1, 1] (clipped) -> uint8 in [0, 255]."""
     return ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+Load = Callable[[], Image.Image]
+"""Makes the picture of a frame, upright, without alpha. Called only for frames that are used."""
+
+
+def read_clip(
+    path: str | Path,
+    image_size: tuple[int, int],
+    channels: int,
+    *,
+    fps: float | None = None,
+    start: int = 0,
+    max_frames: int = MAX_FRAMES,
+    min_frames: int = 1,
+) -> Clip:
+    """Frames of a video, an animated GIF or a folder of pictures, cut and scaled for a model.
+
+    The largest centred part with the shape of ``image_size`` (height, width) is kept. ``fps`` takes, at every 1/fps
+    second, the frame that is on the screen; without it every frame is taken. ``start`` frames are left out, then up to
+    ``max_frames`` are read, and nothing behind them is decoded. Raises ``UserError`` if the file cannot be read or
+    gives fewer than ``min_frames``.
+    """
+    path = Path(path)
+    if fps is not None and not 0 < fps <= MAX_FPS:
+        raise UserError(f"the frame rate must be above 0 and at most {MAX_FPS:g} frames a second, not {fps:g}.")
+    if start < 0:
+        raise UserError(f"the start frame must be 0 or more, not {start}.")
+    if not path.exists():
+        raise UserError(f"there is no file {path}: check the name.")
+    notes: list[str] = []
+    source = _folder_frames(path, fps or PICTURE_FPS) if path.is_dir() else _file_frames(path, notes)
+    if fps and not path.is_dir():
+        source = _at_rate(source, fps)
+    times, pictures = [], []
+    for time, load in islice(source, start, start + max_frames):
+        times.append(time)
+        pictures.append(_fit(load(), image_size, channels))
+    if len(pictures) < min_frames:
+        raise UserError(_too_few(path, start, len(pictures), min_frames))
+    if next(source, None):
+        notes.insert(0, f"{path.name} goes on after frame {start + len(pictures) - 1}; the rest was not read.")
+    source.close()
+    gaps = [b - a for a, b in pairwise(times)]
+    if gaps and max(gaps) > 1.5 * median(gaps) + 0.002:
+        notes.append(
+            f"The frames of {path.name} are {1000 * min(gaps):.0f} to {1000 * max(gaps):.0f} ms apart: "
+            "give a frame rate to space them evenly."
+        )
+    seconds = sum(gaps)
+    rate = fps or (round(len(gaps) / seconds, 3) if seconds > 0 else PICTURE_FPS)
+    return Clip(from_uint8(torch.from_numpy(np.stack(pictures))), min(rate, MAX_FPS), " ".join(notes))
+
+
+def _too_few(path: Path, start: int, count: int, wanted: int) -> str:
+    frames = f"{count} frame{'s' * (count != 1)}"
+    if start:
+        return f"{path.name} has only {frames} from frame {start} on, and {wanted} are needed: start earlier."
+    return f"{path.name} has only {frames}, and {wanted} are needed: take a longer clip."
+
+
+def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:
+    """Pictures of a folder in natural order (2 before 10), all equally long."""
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
+    if not paths:
+        raise UserError(f"the folder {folder} has no pictures ({', '.join(PICTURES)}): give a folder of frames.")
+    order = sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name.lower())])
+    for index, path in enumerate(order):
+        yield index / fps, partial(_open_picture, path)
+
+
+def _open_picture(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            _check_pixels(path, *image.size)
+            if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's conversion would clip instead of scale
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return _without_alpha(ImageOps.exif_transpose(image))
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"the picture {path} cannot be read: remove it or export it again.") from error
+
+
+def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
+    """Frames of a video file with their times in seconds; says in ``notes`` if the file ends too early."""
+    import av
+
+    if path.stat().st_size == 0:
+        raise UserError(f"{path.name} is empty: copy or export it again.")
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+    try:
+        container = av.open(str(path), options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{path.name} cannot be read as a video: it is damaged or of another kind; export it as MP4."
+        ) from error
+    with container:
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams:
+            raise UserError(f"{path.name} has no pictures in it, only sound: choose a file with a video track.")
+        stream = streams[0]
+        decoder = _decoder(path, stream)
+        rate = float(stream.average_rate or stream.guessed_rate or PICTURE_FPS)
+        count, damaged, end = 0, False, 0.0
+        try:
+            for packet in container.demux(stream):
+                try:
+                    decoded = decoder.decode(packet)
+                except av.error.FFmpegError:
+                    damaged = True
+                    continue
+                for frame in decoded:
+                    if frame.is_corrupt:
+                        damaged = True
+                        continue
+                    time = count / rate if frame.time is None else frame.time
+                    count, end = count + 1, time + 1 / rate
+                    yield time, partial(_video_picture, path, frame, stream.sample_aspect_ratio)
+        except av.error.FFmpegError:
+            damaged = True
+        declared, seconds = stream.frames, (container.duration or 0) / av.time_base
+    if not count:
+        raise UserError(f"no frame of {path.name} can be decoded: export it again as MP4 (H.264).")
+    if declared > count:
+        notes.append(f"{path.name} is cut short: {count} of its {declared} frames could be read.")
+    elif seconds and end < 0.9 * seconds - 0.2:
+        notes.append(f"{path.name} is cut short: it declares {seconds:.1f} s, but its frames end at {end:.1f} s.")
+    elif damaged:
+        notes.append(f"{path.name} is damaged: {count} frames could be read, some are missing.")
+
+
+def _decoder(path: Path, stream):
+    """The stream's decoder, with threads; for WebM with alpha the one that decodes alpha."""
+    import av
+
+    decoder = stream.codec_context
+    if decoder is None:
+        raise UserError(f"{path.name} is in a format without a decoder here: export it as MP4 (H.264).")
+    _check_pixels(path, decoder.width, decoder.height)
+    alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    if alpha and decoder.name in ("vp8", "vp9"):
+        decoder = av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[decoder.name], "r")
+    decoder.thread_type = "AUTO"
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}  # a stream may grow on the way
+    return decoder
+
+
+def _video_picture(path: Path, frame, pixel_aspect: Fraction | None) -> Image.Image:
+    """A decoded frame as it is meant to be seen: square pixels, upright, on black."""
+    _check_pixels(path, frame.width, frame.height)
+    alpha = any(component.is_alpha for component in frame.format.components)
+    image = _without_alpha(Image.fromarray(frame.to_ndarray(format="rgba" if alpha else "rgb24")))
+    if pixel_aspect and pixel_aspect != 1 and 0.25 <= pixel_aspect <= 4:
+        image = image.resize((max(1, round(image.width * pixel_aspect)), image.height), Image.Resampling.LANCZOS)
+    turns = round(frame.rotation / 90) % 4  # counterclockwise
+    return (
+        image.transpose((Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1])
+        if turns
+        else image
+    )
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """On black."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    black = Image.new("RGB", image.size)
+    black.paste(image, mask=image.getchannel("A"))
+    return black
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"the frames of {path.name} have {width}x{height} pixels, more than can be read: scale the clip down, "
+            "1280 pixels of width are plenty."
+        )
+
+
+def _at_rate(frames: Iterator[tuple[float, Load]], fps: float) -> Iterator[tuple[float, Load]]:
+    """The frame that is on the screen at every 1/fps second."""
+    origin, shown = next(frames, (0.0, None))
+    index, since, gap = 0, origin, 1 / fps
+    for time, load in frames:
+        while origin + index / fps < time - 1e-6:
+            yield origin + index / fps, shown
+            index += 1
+        since, shown, gap = time, load, time - since
+    while shown and origin + index / fps < since + gap - 1e-6:  # the last frame stays as long as the one before it
+        yield origin + index / fps, shown
+        index += 1
+
+
+def _fit(image: Image.Image, image_size: tuple[int, int], channels: int) -> np.ndarray:
+    """The largest centred part of that shape, antialiased: uint8 (C, H, W)."""
+    height, width = image_size
+    across, down = min(image.width, image.height * width / height), min(image.height, image.width * height / width)
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    box = (left, top, left + across, top + down)
+    image = image.convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box, reducing_gap=3.0))
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def check_output(path: str | Path, kinds: Sequence[str] = WRITERS) -> Path:
+    """The path, if its suffix is one of ``kinds``: to be called before long work."""
+    path = Path(path)
+    if path.suffix.lower() not in kinds:
+        raise UserError(f"{path.name!r} names no kind of file that can be written: end it in {' or '.join(kinds)}.")
+    return path
+
+
+def write_video(path: str | Path, video: Iterable[Tensor], fps: float) -> None:
+    """Write frames (C, H, W) in [-1, 1] as H.264 MP4 that plays everywhere, or as GIF, by the suffix.
+
+    ``video`` is a tensor (T, C, H, W) or any iterable of frames, of which one at a time is held. The file appears once
+    it is whole.
+    """
+    path = check_output(path)
+    pictures = map(_picture, video)
+    with _draft(path) as draft:
+        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(draft, pictures, fps)
+
+
+def write_image(path: str | Path, image: Tensor) -> None:
+    """Write (C, H, W) in [-1, 1] as PNG."""
+    path = check_output(path, (".png",))
+    with _draft(path) as draft:
+        Image.fromarray(_picture(image)).save(draft)
+
+
+def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    import av
+
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
+        stream = None
+        for picture in pictures:
+            picture = np.pad(picture, [(0, n % 2) for n in picture.shape[:2]] + [(0, 0)], mode="edge")  # yuv420p: even
+            if stream is None:
+                rate = Fraction(fps).limit_denominator(1001)
+                stream = out.add_stream("libx264", rate=rate, options={"crf": "14", "preset": "medium"})
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.color_range = 1  # limited range, BT.709: named, so that no player has to guess
+                stream.codec_context.colorspace = 1
+                stream.codec_context.color_primaries = 1
+                stream.codec_context.color_trc = 1
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            out.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")))
+        if stream:
+            out.mux(stream.encode(None))
+
+
+def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    frames = [Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures]
+    ends = [round(100 * (i + 1) / fps) for i in range(len(frames))]  # GIF counts in 1/100 s: do not let errors add up
+    durations = [10 * max(2, b - a) for a, b in pairwise([0, *ends])]  # browsers slow down shorter frames
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place when all went well, and goes when not."""
+    draft = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        os.replace(draft, path)
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be written: choose a folder that you may write to.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------------- pictures
+
+
+def upscale(video: Tensor, height: int) -> Tensor:
+    """(..., C, H, W) enlarged by the whole factor that comes nearest to ``height``, pixel by pixel.
+
+    No smoothing: a model's frames are a few dozen pixels high, and blur that the screen adds would pass for its own.
+    """
+    factor = max(1, round(height / video.shape[-2]))
+    return video.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
+def with_border(video: Tensor, colour: Colour, width: int) -> Tensor:
+    """(..., C, H, W) in [-1, 1] -> (..., 3, H + 2 width, W + 2 width), framed in an RGB colour of [0, 255]."""
+    video = _rgb(video)
+    *leading, _, height, across = video.shape
+    framed = from_uint8(torch.tensor(colour)).to(video)[:, None, None]
+    framed = framed.expand(*leading, 3, height + 2 * width, across + 2 * width).clone()
+    framed[..., width : width + height, width : width + across] = video
+    return framed
+
+
+def side_by_side(
+    truth: Tensor | None,
+    prediction: Tensor,
+    context_frames: int,
+    labels: tuple[str, str] = ("truth", "prediction"),
+    height: int = 320,
+) -> Tensor:
+    """Both videos (T, C, H, W) in one, (T, 3, H', W'), all in [-1, 1]; see ``side_by_side_frames``."""
+    return torch.stack(list(side_by_side_frames(truth, prediction, context_frames, labels, height)))
+
+
+def side_by_side_frames(
+    truth: Tensor | None,
+    prediction: Tensor,
+    context_frames: int,
+    labels: tuple[str, str] = ("truth", "prediction"),
+    height: int = 320,
+) -> Iterator[Tensor]:
+    """The frames of ``side_by_side`` one by one, (3, H', W') in [-1, 1], as ``write_video`` takes them.
+
+    Panels are about ``height`` pixels high. The first ``context_frames`` have an orange border, predicted ones a blue
+    one. Where ``truth`` ends, or is None, its panel is dark and says so.
+    """
+    truth = prediction[:0] if truth is None else truth
+    border, gap, bar = 6, 20, 4
+    panel_height, panel_width = (n + 2 * border for n in upscale(prediction[:1], height).shape[-2:])
+    size, top = 18, 2 * gap + 6
+    canvas = Image.new("RGB", (2 * panel_width + 3 * gap, top + panel_height + 2 * gap + 24), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    lefts = (gap, 2 * gap + panel_width)
+    for left, label in zip(lefts, labels, strict=True):
+        draw.text((left, top - 12), label, TEXT, _font(size), anchor="ls")
+
+    total, foot = len(prediction), top + panel_height + gap
+    for index in range(total):
+        observed = index < context_frames
+        state, colour = ("observed", OBSERVED) if observed else ("predicted", PREDICTED)
+        image = canvas.copy()
+        draw = ImageDraw.Draw(image)
+        for left, video, edge in zip(
+            lefts, (truth, prediction), (OBSERVED if observed else NEUTRAL, colour), strict=True
+        ):
+            if index < len(video):
+                panel = with_border(upscale(video[index], height), edge, border)
+                image.paste(Image.fromarray(_picture(panel)), (left, top))
+            else:
+                draw.rectangle((left, top, left + panel_width - 1, top + panel_height - 1), DARK)
+                place = (left + panel_width / 2, top + panel_height / 2)
+                draw.text(place, "the clip ends here" if len(video) else "not known", FAINT, _font(16), anchor="mm")
+        right = image.width - gap
+        draw.rectangle((gap, foot, right, foot + bar - 1), DARK)
+        for begin, end, shade in (
+            (0, min(index + 1, context_frames), OBSERVED),
+            (context_frames, index + 1, PREDICTED),
+        ):
+            if begin < end:
+                x0, x1 = (gap + (right - gap) * n / total for n in (begin, end))
+                draw.rectangle((x0, foot, x1, foot + bar - 1), shade)
+        draw.text((gap, foot + bar + 20), f"frame {index + 1} of {total}", FAINT, _font(15), anchor="ls")
+        draw.text((right, foot + bar + 20), state, colour, _font(15), anchor="rs")
+        yield from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+
+def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, height: int = 112) -> Tensor:
+    """Frames of several videos (T, C, H, W) under each other, (3, H', W'), all in [-1, 1].
+
+    The last video is the prediction; its length decides which ``columns`` frames are shown: the last observed ones,
+    then evenly spaced to the end. Numbers count frames from 1; what a video does not have stays dark.
+    """
+    names, videos = list(rows), list(rows.values())
+    prediction = videos[-1]
+    shown = _columns(len(prediction), context_frames, columns)
+    border, gap, margin, size = 4, 8, 20, 17
+    cell_height, cell_width = (n + 2 * border for n in upscale(prediction[:1], height).shape[-2:])
+    gutter = margin + max(round(_font(size).getlength(name)) for name in names) + 16
+    width = gutter + len(shown) * (cell_width + gap) - gap + margin
+    foot = margin + len(videos) * (cell_height + gap)
+    image = Image.new("RGB", (width, foot + 2 * margin + 24), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    for row, (name, video) in enumerate(rows.items()):
+        top = margin + row * (cell_height + gap)
+        draw.text((gutter - 16, top + cell_height / 2), name, TEXT, _font(size), anchor="rm")
+        for column, index in enumerate(shown):
+            left = gutter + column * (cell_width + gap)
+            if index < len(video):
+                later = PREDICTED if video is prediction else NEUTRAL
+                cell = with_border(upscale(video[index], height), OBSERVED if index < context_frames else later, border)
+                image.paste(Image.fromarray(_picture(cell)), (left, top))
+            else:
+                draw.rectangle((left, top, left + cell_width - 1, top + cell_height - 1), DARK)
+    for column, index in enumerate(shown):
+        middle = gutter + column * (cell_width + gap) + cell_width / 2
+        draw.text((middle, foot + 2), str(index + 1), FAINT, _font(15), anchor="ma")
+    x = gutter
+    for name, colour in (("observed", OBSERVED), ("predicted", PREDICTED)):
+        y = image.height - margin
+        draw.rectangle((x, y - 11, x + 11, y), colour)
+        draw.text((x + 19, y), name, FAINT, _font(15), anchor="ls")
+        x += 19 + round(_font(15).getlength(name)) + 24
+    draw.text((gutter - 16, foot + 2), "frame", FAINT, _font(15), anchor="ra")
+    return from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+
+def _columns(length: int, context_frames: int, columns: int) -> list[int]:
+    """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame."""
+    columns = min(columns, length)
+    seen = min(context_frames, max(1, columns // 3))
+    observed = range(context_frames - seen, context_frames)
+    return [*observed, *np.linspace(context_frames, length - 1, columns - seen).round().astype(int).tolist()]
+
+
+def _rgb(video: Tensor) -> Tensor:
+    """(..., C, H, W) -> (..., 3, H, W)."""
+    return video.expand(*video.shape[:-3], 3, *video.shape[-2:])
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [-1, 1] -> uint8 (H, W, 3)."""
+    return to_uint8(_rgb(image.detach().cpu())).permute(1, 2, 0).numpy()
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
