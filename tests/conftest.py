@@ -8,14 +8,14 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_A
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits
 
 torch.set_num_threads(1)
 
 
-def perturbed[Module: nn.Module](model: Module, seed: int = 0) -> Module:
+def perturbed(model: LGCVD, seed: int = 0) -> LGCVD:
     """``model`` in evaluation mode, all its weights moved: fresh output layers are zero and would hide everything."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
