@@ -1,4 +1,4 @@
-"""Our checkpoint format: a folder with ``config.json`` and ``model.safetensors`` that carries all that its use needs."""
+"""Our checkpoint format: a folder with ``config.json`` and ``model.safetensors``, all that using the model needs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import tempfile
+import textwrap
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -29,7 +29,7 @@ def shipped_models() -> list[str]:
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> VideoDenoiser:
-    """A model ready to predict, from a shipped model's name, a checkpoint folder, or a Hugging Face hub id (owner/name).
+    """A model ready to predict, from a shipped model's name, a checkpoint folder, or a hub id (owner/name).
 
     Raises ``UserError`` with the remedy when there is no such model or its files are incomplete or foreign.
     """
@@ -45,7 +45,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> VideoDenoiser:
         with contextlib.redirect_stdout(io.StringIO()):  # the mixin announces every local folder
             model = LGCVD.from_pretrained(folder, strict=True)
     except (RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = textwrap.shorten(str(error), 200)
         raise UserError(
             f"{folder / FILES[1]} does not fit {FILES[0]} ({reason}): copy both from one checkpoint."
         ) from error
@@ -63,13 +63,25 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     copy = LGCVD(model.config, about or model.about)
     copy.load_state_dict(model.state_dict())
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    copy.to(dtype).save_pretrained(draft)
-    (draft / "README.md").unlink(missing_ok=True)  # the hub's empty card template
-    folder.mkdir(exist_ok=True)
-    for file in FILES:
-        os.replace(draft / file, folder / file)
-    shutil.rmtree(draft)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
+        copy.to(dtype).save_pretrained(draft)
+        folder.mkdir(exist_ok=True)
+        for file in FILES:
+            os.replace(Path(draft) / file, folder / file)
+
+
+def read_torch_file(file: Path, keys: tuple[str, ...]) -> dict:
+    """The dictionary that ``torch.save`` wrote to ``file``; ``UserError`` unless it is one and has ``keys``."""
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {file}: check the path.") from error
+    except Exception as error:  # what unpickling foreign bytes raises has no common base
+        raise UserError(f"{file} is no checkpoint that torch can read, or it is damaged: copy it again.") from error
+    missing = [key for key in keys if key not in saved] if isinstance(saved, dict) else list(keys)
+    if missing:
+        raise UserError(f"{file} is another kind of file, it has no {' and no '.join(missing)}: check the path.")
+    return saved
 
 
 def _download(name: str) -> Path:
@@ -93,8 +105,12 @@ def _download(name: str) -> Path:
 def _check_config(path: Path) -> None:
     try:
         config = json.loads(path.read_text())["model"]
-        unknown = set(config) - {field.name for field in fields(ModelConfig)}
-    except (ValueError, KeyError, TypeError) as error:
+        unknown = config.keys() - {field.name for field in fields(ModelConfig)}
+        if not unknown:
+            ModelConfig(**config)
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not an lgcvd model's config: use a checkpoint folder that lgcvd wrote.") from error
     if unknown:
         raise UserError(f"{path} has unknown settings ({', '.join(sorted(unknown))}): update lgcvd to read it.")
