@@ -12,11 +12,13 @@ ROOT_HALF = 1 / math.sqrt(2)  # sums of two unit-variance branches keep unit var
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """At most 32 groups of at least 4 channels, as many as divide the channels."""
-    groups = max(1, min(channels // 4, 32))
-    while channels % groups:
-        groups -= 1
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    """At most 32 groups of at least 4 channels."""
+    return nn.GroupNorm(largest_divisor(channels, min(channels // 4, 32)), channels, eps=1e-6)
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of ``number`` up to ``limit``; at least 1."""
+    return next(divisor for divisor in range(max(1, limit), 0, -1) if number % divisor == 0)
 
 
 def uniform_fan_average_(weight: Tensor, scale: float = 1.0) -> None:
@@ -80,7 +82,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_channels: int):
         super().__init__()
-        self.heads = max(1, channels // head_channels)
+        self.heads = largest_divisor(channels, channels // head_channels)
         self.norm = group_norm(channels)
         self.query = linear(channels, channels)
         self.key_value = linear(channels, 2 * channels)

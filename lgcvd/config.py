@@ -44,17 +44,20 @@ class ModelConfig:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.channels not in (1, 3):
             raise UserError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}.")
-        for name in ("context_frames", "new_frames", "patch_size", "dim", "head_channels"):
+        for name in ("context_frames", "new_frames", "patch_size", "head_channels", "timesteps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.dim < 4 or self.dim % 2:  # the time embedding is pairs of sines and cosines
+            raise UserError(f"dim must be an even number of at least 4, not {self.dim}.")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UserError(f"multipliers must be one positive number a level, not {self.multipliers}.")
         self.check_size(*self.image_size)
         noise_channels = self.clip_frames * self.channels * self.patch_size**2
-        finest = self.dim * min(1, self.multipliers[0])
-        if self.output == "velocity" and finest < noise_channels:
+        if self.output == "velocity" and self.dim < noise_channels:
             raise UserError(
-                f"dim {finest} is too narrow: velocity carries the noise of {self.clip_frames} frames x {self.channels} "
-                f"channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {noise_channels}, a smaller "
-                'patch_size, or output "x0".'
+                f"dim {self.dim} is too narrow: velocity carries the noise of {self.clip_frames} frames x "
+                f"{self.channels} channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {noise_channels}, "
+                'a smaller patch_size, or output "x0".'
             )
 
     @property

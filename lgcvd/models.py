@@ -52,7 +52,9 @@ class VideoDenoiser(nn.Module, ABC):
         """Frames of the clip that is denoised: T for LGC-VD, N for MCVD."""
 
     @abstractmethod
-    def remember(self, clip: Tensor | None, memory: Tensor | None = None) -> Tensor | None:
+    def remember(
+        self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor | None:
         """Global context after ``clip`` (B, T, C, H, W); None for models that keep none."""
 
     @abstractmethod
@@ -75,9 +77,7 @@ class LGCVD(
 
     def __init__(self, model: ModelConfig, about: About | None = None):
         super().__init__()
-        config = (
-            model  # the hub's mixin writes arguments under their names, and treats one called config in its own way
-        )
+        config = model  # the argument's name is its name in config.json, where the hub's mixin has its own "config"
         self.config, self.about = config, about or About()
         self.schedule = Schedule(config.timesteps)
         heights = [config.image_size[0] // config.patch_size // 2**i for i in range(len(config.multipliers))]
@@ -99,13 +99,16 @@ class LGCVD(
     def output_frames(self) -> int:
         return self.config.clip_frames
 
-    def remember(self, clip: Tensor | None, memory: Tensor | None = None) -> Tensor:
+    def remember(
+        self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor:
         """Encode the clip that was (B, T, C, H, W); average with what was remembered (paper, section 3.3).
 
-        ``clip=None``: nothing was yet, (1, D, h, w) from a grey clip; it serves any batch.
+        ``clip=None``: nothing was yet, (1, D, h, w) from a grey clip of ``size`` (height and width; default the
+        model's own); it serves any batch.
         """
         if clip is None:
-            height, width = self.config.image_size
+            height, width = size or self.config.image_size
             shape = (1, self.config.clip_frames, self.config.channels, height, width)
             clip = self.unet.head[1].weight.new_full(shape, NULL_CLIP)
         seen = self.encoder(self._fold(clip))
@@ -113,6 +116,8 @@ class LGCVD(
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         self.config.check_size(*x_t.shape[-2:])
+        if t.shape != x_t.shape[:1]:  # one time step for a whole batch would broadcast without a word
+            raise ValueError(f"t has shape {tuple(t.shape)}, but a batch of {len(x_t)} needs as many time steps.")
         absent = (context.positions == ABSENT)[:, :, None, None, None]
         frames = context.frames.masked_fill(absent, ABSENT_FRAME)
         # the plane of a position: (position + 1) / (T + 1) in [0, 1], taken to [-1, 1] like every pixel

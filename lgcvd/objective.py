@@ -39,7 +39,7 @@ def uniform_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
 
 
 def high_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
-    """``t = steps * sqrt(u)``: density grows with noise, since neighbouring frames leave structure to be decided there."""
+    """``t = steps * sqrt(u)``: denser where there is more noise, since structure is decided there."""
     return (steps * torch.rand(batch, generator=generator).sqrt()).long().clamp(max=steps - 1)
 
 
@@ -70,7 +70,7 @@ class TwoStage:
         first, second = clip[:, :t], clip[:, -t:]
         positions = self.tasks.draw(len(clip), k, t, generator).to(clip.device)
 
-        context = local_context(first, positions, model.remember(None))
+        context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator)
         yield "stage1", loss
 

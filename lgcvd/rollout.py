@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -71,7 +72,7 @@ def rollout(
     end = observed.shape[1] + num_frames
     windows = ceil(num_frames / n)
     positions = torch.arange(k, device=observed.device).expand(batch, k)
-    video, memory = observed, model.remember(None)
+    video, memory = observed, model.remember(None, size=observed.shape[-2:])
     for index in range(1, windows + 1):
         context = Context(video[:, -k:], positions, memory)
         x_T = torch.randn(batch, model.output_frames, *frame_shape, generator=generator).to(observed)
@@ -86,6 +87,4 @@ def rollout(
 
 def predict(model: VideoDenoiser, observed: Tensor, num_frames: int, **options: object) -> Tensor:
     """The whole rollout at once: observed and new frames, (B, K' + num_frames, C, H, W)."""
-    for window in rollout(model, observed, num_frames=num_frames, **options):
-        pass
-    return window.video
+    return deque(rollout(model, observed, num_frames=num_frames, **options), maxlen=1).pop().video

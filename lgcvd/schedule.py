@@ -65,7 +65,7 @@ class Schedule(nn.Module):
 
 
 def respaced_timesteps(steps: int, total: int = 1000) -> list[int]:
-    """``steps`` of ``total`` time steps, first and last included, highest first (Nichol and Dhariwal 2021, section 4)."""
+    """``steps`` of ``total`` time steps, both ends included, highest first (Nichol and Dhariwal 2021, section 4)."""
     if not 1 <= steps <= total:
         raise ValueError(f"steps must be between 1 and {total}, not {steps}.")
     if steps == 1:

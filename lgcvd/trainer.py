@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
+from lgcvd.checkpoints import read_torch_file
 from lgcvd.config import TrainConfig
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
@@ -72,18 +73,18 @@ def train(
             group["lr"] = rate
         losses = {}
         for stage, loss in objective(model, clip.to(device), generator):
-            optimizer.zero_grad()
-            loss.backward()
-            if config.clip_grad:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
-            optimizer.step()
-            ema.update_parameters(model)
             losses[stage] = loss.item()
             if not math.isfinite(losses[stage]):
                 raise UserError(
                     f"the loss of {stage} became {losses[stage]} at iteration {iteration}: lower rate (now "
                     f"{config.rate:g}) or set clip_grad; the last checkpoint is kept."
                 )
+            optimizer.zero_grad()
+            loss.backward()
+            if config.clip_grad:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
+            optimizer.step()
+            ema.update_parameters(model)
         saved = bool(folder) and (iteration % config.save_every == 0 or iteration == config.iterations)
         if saved:
             state.save(Path(folder) / CHECKPOINT, iteration)
@@ -152,7 +153,7 @@ class _State:
 
     def load(self, path: Path) -> int:
         """Take up the checkpoint's state; return its iteration."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = read_torch_file(path, ("iteration", "model", "ema", "optimizer", "generator", "config"))
         differences = _differences(saved["config"], self.config)
         if differences:
             raise UserError(
