@@ -35,6 +35,9 @@ webp_pipe,bmp_pipe,tiff_pipe,mp3,wav,flac,aac"
 """What a file may be. Playlists are left out: they would make the reader open other files and addresses."""
 WRITERS = (".mp4", ".gif")
 
+REAL_ROWS = {"truth", "clip"}
+"""Rows of a filmstrip that hold no predicted frames."""
+
 Colour = tuple[int, int, int]
 OBSERVED: Colour = (230, 159, 0)
 PREDICTED: Colour = (86, 180, 233)
@@ -433,17 +436,17 @@ def side_by_side_frames(
 def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, height: int = 112) -> Tensor:
     """Frames of several videos (T, C, H, W) under each other, (3, H', W'), all in [-1, 1].
 
-    The last video is the prediction; its length decides which ``columns`` frames are shown: the last observed ones,
-    then evenly spaced to the end. Numbers count frames from 1; what a video does not have stays dark.
+    Up to ``columns`` frames are shown: the last observed ones, then evenly spaced to the end of the longest video.
+    Numbers count frames from 1; what a video does not have stays dark. New frames have a blue border, but for the rows
+    named in ``REAL_ROWS``.
     """
-    names, videos = list(rows), list(rows.values())
-    prediction = videos[-1]
-    shown = _columns(len(prediction), context_frames, columns)
+    longest = max(rows.values(), key=len)
+    shown = _columns(len(longest), context_frames, columns)
     border, gap, margin, size = 4, 8, 20, 17
-    cell_height, cell_width = (n + 2 * border for n in upscale(prediction[:1], height).shape[-2:])
-    gutter = margin + max(round(_font(size).getlength(name)) for name in names) + 16
-    width = gutter + len(shown) * (cell_width + gap) - gap + margin
-    foot = margin + len(videos) * (cell_height + gap)
+    cell_height, cell_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
+    gutter = margin + max(round(_font(size).getlength(name)) for name in [*rows, "frame"]) + 16
+    width = gutter + max(len(shown) * (cell_width + gap) - gap, 190) + margin
+    foot = margin + len(rows) * (cell_height + gap)
     image = Image.new("RGB", (width, foot + 2 * margin + 24), BACKGROUND)
     draw = ImageDraw.Draw(image)
     for row, (name, video) in enumerate(rows.items()):
@@ -452,8 +455,8 @@ def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, h
         for column, index in enumerate(shown):
             left = gutter + column * (cell_width + gap)
             if index < len(video):
-                later = PREDICTED if video is prediction else NEUTRAL
-                cell = with_border(upscale(video[index], height), OBSERVED if index < context_frames else later, border)
+                colour = OBSERVED if index < context_frames else NEUTRAL if name in REAL_ROWS else PREDICTED
+                cell = with_border(upscale(video[index], height), colour, border)
                 image.paste(Image.fromarray(_picture(cell)), (left, top))
             else:
                 draw.rectangle((left, top, left + cell_width - 1, top + cell_height - 1), DARK)
@@ -461,7 +464,8 @@ def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, h
         middle = gutter + column * (cell_width + gap) + cell_width / 2
         draw.text((middle, foot + 2), str(index + 1), FAINT, _font(15), anchor="ma")
     x = gutter
-    for name, colour in (("observed", OBSERVED), ("predicted", PREDICTED)):
+    legend = {"observed": OBSERVED} | ({"predicted": PREDICTED} if rows.keys() - REAL_ROWS else {})
+    for name, colour in legend.items():
         y = image.height - margin
         draw.rectangle((x, y - 11, x + 11, y), colour)
         draw.text((x + 19, y), name, FAINT, _font(15), anchor="ls")
@@ -472,8 +476,8 @@ def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, h
 
 def _columns(length: int, context_frames: int, columns: int) -> list[int]:
     """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame."""
-    columns = min(columns, length)
-    seen = min(context_frames, max(1, columns // 3))
+    columns, context_frames = min(columns, length), min(context_frames, length)
+    seen = min(context_frames, max(columns // 3, columns - (length - context_frames)))
     observed = range(context_frames - seen, context_frames)
     return [*observed, *np.linspace(context_frames, length - 1, columns - seen).round().astype(int).tolist()]
 

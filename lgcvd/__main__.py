@@ -1,0 +1,403 @@
+"""The command line: ``lgcvd`` or ``python -m lgcvd``. One dataclass a verb; its fields are the options."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Union
+
+import tyro
+from tyro.conf import Positional, Suppress, subcommand
+
+from lgcvd.config import PRESETS, ModelConfig, TrainConfig
+from lgcvd.errors import UserError
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLERS
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from lgcvd.models import About
+    from lgcvd.trainer import TrainStep
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
+
+DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
+DIGITS_LICENCE = "the digits are under Creative Commons Attribution-ShareAlike 3.0"
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Watch a clip's first frames and predict how it goes on."""
+
+    clip: Positional[Path]
+    """A video (mp4, webm, mov, avi, gif) or a folder of pictures."""
+    model: str = "moving-digits"
+    """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
+    frames: int = 28
+    """New frames."""
+    start: int = 0
+    """The first of the frames that the model observes, counted from 0."""
+    fps: float | None = None
+    """Read the clip at so many frames a second; left out, every frame is taken."""
+    sampler: Sampler = DEFAULT_SAMPLER
+    """How to denoise."""
+    steps: int = DEFAULT_STEPS
+    """Denoising steps for every few new frames: more take longer."""
+    seed: int = 7
+    """Of the noise: the same seed gives the same future."""
+    out: Path = Path("prediction.mp4")
+    """Truth and prediction side by side, as .mp4 or .gif."""
+    strip: Path | None = None
+    """Also a filmstrip, as .png."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        import torch
+        from tqdm import tqdm
+
+        from lgcvd import video
+        from lgcvd.checkpoints import load
+        from lgcvd.rollout import MAX_FRAMES, rollout
+
+        video.check_output(self.out)
+        if self.strip:
+            video.check_output(self.strip, (".png",))
+        model = load(self.model, _device(self.device))
+        k = model.context_frames
+        clip = video.read_clip(
+            self.clip,
+            model.config.image_size,
+            model.config.channels,
+            fps=self.fps,
+            start=self.start,
+            max_frames=k + min(max(self.frames, 1), MAX_FRAMES),
+            min_frames=k,
+        )
+        if clip.note:
+            print(clip.note, file=sys.stderr)
+        windows = rollout(
+            model,
+            clip.frames[None, :k].to(next(model.parameters()).device),
+            num_frames=self.frames,
+            sampler=self.sampler,
+            steps=self.steps,
+            generator=torch.Generator().manual_seed(self.seed),
+            every_step=True,
+        )
+        with tqdm(desc="denoising", unit="step", disable=None) as bar:
+            for window in windows:
+                bar.total = window.windows * window.steps
+                bar.update()
+        prediction = window.video[0].cpu()
+        video.write_video(self.out, video.side_by_side_frames(clip.frames, prediction, k), clip.fps)
+        print(f"{self.out}: {k} observed frames, {self.frames} predicted ones")
+        if self.strip:
+            video.write_image(self.strip, video.filmstrip({"truth": clip.frames, "prediction": prediction}, k))
+            print(f"{self.strip}: the same as a strip")
+        return 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model; to stop, press Ctrl-C: the run is saved and the same command goes on with it."""
+
+    preset: Suppress[str]
+    folder: Path
+    """Where the run lives: checkpoint.pt, losses.csv and, ready for ``lgcvd predict``, model/."""
+    model: ModelConfig
+    train: TrainConfig
+    data: Literal["digits", "stochastic-digits"] = "digits"
+    """Two digits that bounce off the walls, or that leave them in a random direction."""
+    minutes: float | None = None
+    """Stop after so many minutes; the same command goes on."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        import torch
+        from tqdm import tqdm
+
+        from lgcvd.models import LGCVD
+        from lgcvd.objective import TwoStage
+        from lgcvd.trainer import train
+
+        torch.manual_seed(self.train.seed)
+        model = LGCVD(self.model).to(_device(self.device))
+        data = self._clips(TwoStage().clip_frames(model))
+        reached, end = self._reached(), time.monotonic() + 60 * (self.minutes or math.inf)
+        if reached:
+            print(f"{self.folder}: going on after iteration {reached}")
+        every = 0.2 if sys.stderr.isatty() else 60  # a log file needs no line a second
+        with (
+            _stop_signals() as received,
+            closing(train(model, data, self.train, folder=self.folder)) as steps,
+            _loss_table(self.folder / "losses.csv", reached) as write,
+            tqdm(initial=reached, total=self.train.iterations, unit="it", mininterval=every, smoothing=0.02) as bar,
+        ):
+            for step in steps:
+                shown = {stage: f"{loss:.4f}" for stage, loss in step.losses.items()}
+                bar.set_postfix({**shown, "rate": f"{step.rate:.1e}"}, refresh=False)
+                bar.update()
+                write(step)
+                if step.saved:
+                    self._export()
+                if received or time.monotonic() > end:
+                    break
+        exported = self._export()
+        print(
+            f"{self.folder}: {exported.step} of {self.train.iterations} iterations; the model is in {self.folder}/model"
+        )
+        if exported.step < self.train.iterations:
+            print("run the same command again to go on")
+        return 128 + received[0] if received else 0
+
+    def _clips(self, frames: int) -> Dataset:
+        from lgcvd.data import CANVAS, MovingDigits
+
+        height, width = self.model.image_size
+        if self.model.channels != 1 or height != width or CANVAS % height:
+            raise UserError(
+                f"the digits are gray squares whose size divides {CANVAS}, and this model is made for {height}x{width} "
+                f"pixels with {self.model.channels} channels: set --model.channels 1 and --model.image-size 64 64, or "
+                "take another preset."
+            )
+        motion = "stochastic" if self.data == "stochastic-digits" else "reflect"
+        return MovingDigits(split="train", frames=frames, image_size=height, motion=motion)
+
+    def _checkpoint(self) -> dict:
+        from lgcvd.checkpoints import read_torch_file
+        from lgcvd.trainer import CHECKPOINT
+
+        return read_torch_file(self.folder / CHECKPOINT, ("iteration", "ema", "config"))
+
+    def _reached(self) -> int:
+        from lgcvd.trainer import CHECKPOINT
+
+        return self._checkpoint()["iteration"] if (self.folder / CHECKPOINT).exists() else 0
+
+    def _export(self) -> About:
+        """Write the checkpoint's averaged model in our own format."""
+        import torch
+
+        from lgcvd.checkpoints import save
+        from lgcvd.models import LGCVD, About
+
+        saved = self._checkpoint()
+        about = About(self.folder.name, f"{self.data}: {DIGITS}", DIGITS_LICENCE, saved["iteration"])
+        model = LGCVD(ModelConfig(**saved["config"]["model"]))
+        inside = "module."  # AveragedModel's name for what it averages
+        weights = {key.removeprefix(inside): value for key, value in saved["ema"].items() if key.startswith(inside)}
+        model.load_state_dict(weights)
+        save(model, self.folder / "model", about, dtype=torch.float16)
+        return about
+
+
+@dataclass(frozen=True)
+class ImportReleased:
+    """Turn a checkpoint file of the LGC-VD authors into a model folder."""
+
+    file: Positional[Path]
+    """What their trainer saved: a torch file with model, ema and step."""
+    out: Path
+    """Folder to write."""
+    preset: Literal["bair-64", "cityscapes-128"] = "bair-64"
+    """What the checkpoint was trained as."""
+
+    def run(self) -> int:
+        from lgcvd.checkpoints import save
+        from lgcvd.released import load_released
+
+        save(load_released(self.file, self.preset), self.out)
+        print(f"{self.out}: ready for lgcvd predict --model {self.out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that come with lgcvd."""
+
+    def run(self) -> int:
+        from lgcvd.checkpoints import FILES, SHIPPED, shipped_models
+
+        for name in shipped_models():
+            config = json.loads((SHIPPED / name / FILES[0]).read_text())
+            about = config["about"]
+            print(f"{name}: {_in_words(ModelConfig(**config['model']))}")
+            print(f"    trained on {about['data']}, {about['step']:,} iterations")
+            print(f"    licence: {about['licence']}")
+        return 0
+
+
+@dataclass(frozen=True)
+class EvaluateDigits:
+    """Measure how good a model's moving digits are, against copying, blank and real frames."""
+
+    model: str = "moving-digits"
+    """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
+    clips: int = 64
+    """Clips to predict."""
+    frames: int = 28
+    """New frames a clip."""
+    sampler: Sampler = DEFAULT_SAMPLER
+    """How to denoise."""
+    steps: int = DEFAULT_STEPS
+    """Denoising steps for every few new frames."""
+    seed: int = 0
+    """Of the noise; the clips are always the same."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which digits."""
+    out: Path | None = None
+    """Folder for the table, the curves and sample strips."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from lgcvd.checkpoints import load
+        from lgcvd.evaluation import evaluate_digits
+
+        options = {name: getattr(self, name) for name in ("clips", "frames", "sampler", "steps", "seed", "split")}
+        report = evaluate_digits(load(self.model, _device(self.device)), **options)
+        print(report.markdown())
+        if self.out:
+            print(f"{report.save(self.out)}: table.md, results.json, curves.png, samples.png")
+        return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 2 for what the user can mend, 128 + n after signal n."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"lgcvd {_version()}")
+        return 0
+    try:
+        return _parse(argv).run()
+    except SystemExit as stop:
+        return stop.code or 0
+    except UserError as error:
+        print(f"lgcvd: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lgcvd: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _parse(argv: list[str]) -> Predict | Train | ImportReleased | Models | EvaluateDigits:
+    presets = [
+        Annotated[
+            Train,
+            subcommand(
+                name,
+                default=Train(name, Path("runs") / name, preset.model, preset.train),
+                description=f"{_in_words(preset.model)}; {preset.train.iterations:,} iterations.",
+            ),
+        ]
+        for name, preset in PRESETS.items()
+    ]
+    verbs = [
+        Annotated[Predict, subcommand("predict")],
+        Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
+        Annotated[EvaluateDigits, subcommand("evaluate-digits")],
+        Annotated[Models, subcommand("models")],
+        Annotated[ImportReleased, subcommand("import-released")],
+    ]
+    messages = io.StringIO()
+    try:
+        with redirect_stderr(messages):
+            return tyro.cli(
+                Union[tuple(verbs)],  # noqa: UP007
+                prog="lgcvd",
+                description="Watch the first frames of a clip, predict the rest: video diffusion with local and global "
+                "context. `lgcvd VERB --help` tells the options of a verb, `lgcvd --version` the version.",
+                args=argv,
+                config=(tyro.conf.PositionalMetavarFromFieldName,),
+            )
+    except SystemExit as stop:  # help, a message, or a box around what a config said: then the sentence alone
+        cause: BaseException | None = stop
+        while cause and not isinstance(cause, UserError):
+            cause = cause.__context__
+        if cause:
+            raise cause from None
+        sys.stderr.write(messages.getvalue())
+        raise
+
+
+def _in_words(config: ModelConfig) -> str:
+    """A model's purpose in short: what it sees and adds."""
+    height, width = config.image_size
+    colours = "gray" if config.channels == 1 else "RGB"
+    return f"{colours}, {height}x{width} pixels, {config.context_frames} + {config.new_frames} frames a window"
+
+
+def _device(name: Device) -> str:
+    """ "auto" is the fastest there is."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, available in there.items() if available)
+    if not there[name]:
+        raise UserError(f"there is no {name} device here: use --device auto.")
+    return name
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that work ends where it loses nothing; a second one stops at once."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        restore()
+
+
+@contextmanager
+def _loss_table(path: Path, reached: int) -> Iterator[Callable[[TrainStep], None]]:
+    """A CSV file with a line an iteration; lines after the checkpoint that a run goes on from are dropped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines(keepends=True) if reached and path.exists() else []
+    with path.open("w") as file:
+        file.writelines(line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= reached)
+
+        def write(step: TrainStep) -> None:
+            if not file.tell():
+                file.write(f"iteration,{','.join(step.losses)},rate\n")
+            file.write(f"{step.iteration},{','.join(f'{loss:.6g}' for loss in step.losses.values())},{step.rate:.6g}\n")
+            if step.saved:
+                file.flush()
+
+        yield write
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lgcvd")
+    except PackageNotFoundError:
+        return "(not installed: run from a checkout)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
