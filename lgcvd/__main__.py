@@ -380,10 +380,13 @@ def _loss_table(path: Path, reached: int) -> Iterator[Callable[[TrainStep], None
     with path.open("w") as file:
         file.writelines(line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= reached)
 
+        from lgcvd.objective import STAGES
+
         def write(step: TrainStep) -> None:
             if not file.tell():
-                file.write(f"iteration,{','.join(step.losses)},rate\n")
-            file.write(f"{step.iteration},{','.join(f'{loss:.6g}' for loss in step.losses.values())},{step.rate:.6g}\n")
+                file.write(f"iteration,{','.join(STAGES)},rate\n")
+            losses = (f"{step.losses[stage]:.6g}" if stage in step.losses else "" for stage in STAGES)
+            file.write(f"{step.iteration},{','.join(losses)},{step.rate:.6g}\n")
             if step.saved:
                 file.flush()
 

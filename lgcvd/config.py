@@ -93,8 +93,8 @@ class TrainConfig:
     """Adam's second moment decay; short trainings want 0.99."""
     warmup: int = 0
     """Iterations over which the rate rises from 0."""
-    decay: bool = False
-    """Lower the rate along a half cosine to 0 at the last iteration."""
+    cooldown: int = 0
+    """Last iterations, over which the rate falls linearly to 0."""
     clip_grad: float | None = None
     """Largest gradient norm; None leaves gradients alone."""
     ema: float = 0.995
@@ -105,10 +105,17 @@ class TrainConfig:
     """How training draws time steps; "high_noise" is ``t = steps * sqrt(u)``."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
+    single_stage: int = 0
+    """First iterations, which train stage 1 alone: early estimates are too poor to learn from in stage 2."""
     save_every: int = 500
     """Iterations between checkpoints."""
     seed: int = 0
     """Of weights, noise, time steps, tasks and data order."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
@@ -127,22 +134,28 @@ PRESETS: dict[str, Preset] = {
     "digits": Preset(
         ModelConfig(
             channels=1,
-            patch_size=4,
-            dim=128,
+            image_size=(32, 32),
+            patch_size=2,
+            dim=64,
             multipliers=(1, 2, 2),
             attention=(8, 16),
             head_channels=64,
             output="x0",
         ),
         TrainConfig(
-            iterations=8000,
-            batch_size=4,
-            rate=1e-3,
+            iterations=9000,
+            batch_size=8,
+            rate=2e-3,
+            beta2=0.99,
             warmup=200,
-            decay=True,
+            cooldown=2000,
             clip_grad=1.0,
+            ema=0.999,
             loss="l2",
             times="high_noise",
+            tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
+            single_stage=5000,
+            save_every=250,
         ),
     ),
     "tiny": Preset(

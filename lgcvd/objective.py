@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lgcvd.context import TaskMix, local_context
+from lgcvd.context import Context, TaskMix, local_context
+from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import per_sample
 
@@ -43,6 +44,9 @@ def high_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tens
     return (steps * torch.rand(batch, generator=generator).sqrt()).long().clamp(max=steps - 1)
 
 
+STAGES = ("stage1", "stage2")
+"""What an objective may yield losses for."""
+
 DISTANCES: dict[str, Distance] = {"l1": l1, "l2": capped_l2}
 TIMES: dict[str, TimeSampler] = {"uniform": uniform_times, "high_noise": high_noise_times}
 
@@ -67,21 +71,28 @@ class TwoStage:
     def __call__(self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         """Yield ("stage1", loss), ("stage2", loss) for ``clip`` (B, 2 T - K, C, H, W) in [-1, 1]."""
         k, t = model.context_frames, model.context_frames + model.new_frames
+        if clip.shape[1] != self.clip_frames(model):
+            raise UserError(
+                f"a training clip must have {self.clip_frames(model)} frames, two windows of {t} that overlap by {k}, "
+                f"not {clip.shape[1]}."
+            )
         first, second = clip[:, :t], clip[:, -t:]
         positions = self.tasks.draw(len(clip), k, t, generator).to(clip.device)
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator)
-        yield "stage1", loss
+        yield STAGES[0], loss
 
         estimate = estimate.detach().clamp(-1, 1)
         context = local_context(second, positions, model.remember(estimate))
         predicts = (positions == torch.arange(k, device=clip.device)).all(dim=1)
         frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
-        loss, _ = self._denoise(model, second, type(context)(frames, positions, context.memory), generator)
-        yield "stage2", loss
+        loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator)
+        yield STAGES[1], loss
 
-    def _denoise(self, model: VideoDenoiser, x0: Tensor, context, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _denoise(
+        self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """The loss at random time steps, and the one-step estimate of ``x0``."""
         schedule = model.schedule
         t = self.times(len(x0), schedule.steps, generator).to(x0.device)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.objective import DISTANCES, TIMES, TwoStage
 
 CHECKPOINT = "checkpoint.pt"
+MAY_CHANGE = ("train.iterations:", "train.save_every:")
+"""Settings that a run may go on with other values of: the rate before its cooldown does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         losses = {}
-        for stage, loss in objective(model, clip.to(device), generator):
+        stages = objective(model, clip.to(device), generator)
+        for stage, loss in islice(stages, 1 if iteration <= config.single_stage else None):
             losses[stage] = loss.item()
             if not math.isfinite(losses[stage]):
                 raise UserError(
@@ -97,11 +101,9 @@ def train(
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """The rate at an iteration (from 1): a linear warm-up, then constant or a half cosine to 0."""
-    rate = config.rate * min(1.0, iteration / max(1, config.warmup))
-    if config.decay:
-        rate *= 0.5 * (1 + math.cos(math.pi * (iteration - 1) / config.iterations))
-    return rate
+    """The rate at an iteration (from 1): a linear warm-up, constant, then a linear cooldown towards 0."""
+    left = config.iterations + 1 - iteration
+    return config.rate * min(1.0, iteration / max(1, config.warmup), left / max(1, config.cooldown))
 
 
 class Batches:
@@ -154,7 +156,7 @@ class _State:
     def load(self, path: Path) -> int:
         """Take up the checkpoint's state; return its iteration."""
         saved = read_torch_file(path, ("iteration", "model", "ema", "optimizer", "generator", "config"))
-        differences = _differences(saved["config"], self.config)
+        differences = [d for d in _differences(saved["config"], self.config) if not d.startswith(MAY_CHANGE)]
         if differences:
             raise UserError(
                 f"{path} was trained with other settings ({'; '.join(differences)}): use those, or another folder."
