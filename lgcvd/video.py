@@ -25,7 +25,7 @@ MAX_FRAMES = 1000
 """Frames of a clip that are read unless told otherwise."""
 MAX_PIXELS = 4096 * 4096
 """Pictures with more pixels are refused, so that one frame takes at most some 100 MB while it is read."""
-MAX_FPS = 240.0
+MIN_FPS, MAX_FPS = 0.1, 240.0
 PICTURE_FPS = 10.0
 """Frame rate of a folder of pictures, which says nothing of its own, and of the moving digits."""
 
@@ -95,8 +95,8 @@ def read_clip(
     gives fewer than ``min_frames``.
     """
     path = Path(path)
-    if fps is not None and not 0 < fps <= MAX_FPS:
-        raise UserError(f"the frame rate must be above 0 and at most {MAX_FPS:g} frames a second, not {fps:g}.")
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise UserError(f"the frame rate must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {fps:g}.")
     if start < 0:
         raise UserError(f"the start frame must be 0 or more, not {start}.")
     if not path.exists():
@@ -122,7 +122,7 @@ def read_clip(
         )
     seconds = sum(gaps)
     rate = fps or (round(len(gaps) / seconds, 3) if seconds > 0 else PICTURE_FPS)
-    return Clip(from_uint8(torch.from_numpy(np.stack(pictures))), min(rate, MAX_FPS), " ".join(notes))
+    return Clip(from_uint8(torch.from_numpy(np.stack(pictures))), min(max(rate, MIN_FPS), MAX_FPS), " ".join(notes))
 
 
 def _too_few(path: Path, start: int, count: int, wanted: int) -> str:
@@ -159,7 +159,8 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
 
     if path.stat().st_size == 0:
         raise UserError(f"{path.name} is empty: copy or export it again.")
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+    # larger than what is read, so that what is somewhat too large can be named
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(4 * MAX_PIXELS)}
     try:
         container = av.open(str(path), options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
@@ -192,7 +193,7 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
             damaged = True
         declared, seconds = stream.frames, (container.duration or 0) / av.time_base
     if not count:
-        raise UserError(f"no frame of {path.name} can be decoded: export it again as MP4 (H.264).")
+        raise UserError(f"no frame of {path.name} can be decoded: export it again as MP4 (H.264, 1280 pixels wide).")
     if declared > count:
         notes.append(f"{path.name} is cut short: {count} of its {declared} frames could be read.")
     elif seconds and end < 0.9 * seconds - 0.2:
@@ -224,12 +225,19 @@ def _video_picture(path: Path, frame, pixel_aspect: Fraction | None) -> Image.Im
     image = _without_alpha(Image.fromarray(frame.to_ndarray(format="rgba" if alpha else "rgb24")))
     if pixel_aspect and pixel_aspect != 1 and 0.25 <= pixel_aspect <= 4:
         image = image.resize((max(1, round(image.width * pixel_aspect)), image.height), Image.Resampling.LANCZOS)
-    turns = round(frame.rotation / 90) % 4  # counterclockwise
-    return (
-        image.transpose((Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1])
-        if turns
-        else image
-    )
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return _oriented(image, np.frombuffer(matrix, np.int32)) if matrix else image
+
+
+def _oriented(image: Image.Image, matrix: np.ndarray) -> Image.Image:
+    """Turned and mirrored as a display matrix says: x' = m0 x + m3 y, y' = m1 x + m4 y, by multiples of 90 degrees."""
+    x, y = matrix[[0, 4]]
+    if abs(matrix[1]) > abs(matrix[0]):
+        image = image.transpose(Image.Transpose.TRANSPOSE)
+        x, y = matrix[[3, 1]]
+    if x < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if y < 0 else image
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:
