@@ -83,8 +83,6 @@ class Predict:
             max_frames=k + min(max(self.frames, 1), MAX_FRAMES),
             min_frames=k,
         )
-        if clip.note:
-            print(clip.note, file=sys.stderr)
         windows = rollout(
             model,
             clip.frames[None, :k].to(next(model.parameters()).device),
@@ -100,6 +98,8 @@ class Predict:
                 bar.update()
         prediction = window.video[0].cpu()
         video.write_video(self.out, video.side_by_side_frames(clip.frames, prediction, k), clip.fps)
+        if clip.note:
+            print(clip.note, file=sys.stderr)
         print(f"{self.out}: {k} observed frames, {self.frames} predicted ones")
         if self.strip:
             video.write_image(self.strip, video.filmstrip({"truth": clip.frames, "prediction": prediction}, k))

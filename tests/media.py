@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import wave
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -113,6 +115,19 @@ def silent_sound(path: Path) -> Path:
     return path
 
 
+def noise(count: int, size: int = 64) -> np.ndarray:
+    """Frames (T, H, W, 3) that no encoder makes small: a file of them can be cut in the middle of its frames."""
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+@cache
+def _huge() -> bytes:
+    """An MP4 of 7680 x 4320 pixels; it takes seconds to make."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_clip(Path(folder) / "a.mp4", grays(1, 4320, 7680), codec="mjpeg", pix_fmt="yuvj420p", options={})
+        return path.read_bytes()
+
+
 def bad_clip(kind: str, folder: Path) -> Path:
     """A path that no clip can be read from; ``kind`` is one of ``BAD_CLIPS``."""
     path = folder / "clip.mp4"
@@ -133,7 +148,7 @@ def bad_clip(kind: str, folder: Path) -> Path:
         case "one frame":
             write_clip(path, grays(1))
         case "8K":
-            write_clip(path, grays(1, 4320, 7680), codec="mjpeg", pix_fmt="yuvj420p", options={})
+            path.write_bytes(_huge())
         case "8K gif":
             header = b"GIF89a" + (7680).to_bytes(2, "little") + (4320).to_bytes(2, "little")
             buffer = io.BytesIO()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from media import BAD_CLIPS, FAST, bad_clip, flat, grays, phone_clip, upright, write_clip, write_gif
+from media import BAD_CLIPS, FAST, bad_clip, flat, grays, noise, phone_clip, upright, write_clip, write_gif
 from PIL import Image
 from torch import Tensor
 
@@ -254,8 +254,7 @@ def test_bad_clips_are_refused_with_a_sentence(tmp_path: Path, kind: str):
 
 
 def test_a_file_cut_short_gives_what_it_has_and_says_so(tmp_path: Path):
-    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
-    path = write_clip(tmp_path / "a.mp4", noise, options={**FAST, "g": "1"})
+    path = write_clip(tmp_path / "a.mp4", noise(20), options={**FAST, "g": "1"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     clip = read_clip(path, (16, 16), 1)
     assert 5 <= len(clip.frames) <= 10
@@ -263,9 +262,8 @@ def test_a_file_cut_short_gives_what_it_has_and_says_so(tmp_path: Path):
 
 
 def test_a_webm_cut_short_says_so(tmp_path: Path):
-    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
     options = {"deadline": "realtime", "cpu-used": "8"}
-    path = write_clip(tmp_path / "a.webm", noise, codec="libvpx-vp9", options=options)
+    path = write_clip(tmp_path / "a.webm", noise(20), codec="libvpx-vp9", options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     clip = read_clip(path, (16, 16), 1)
     assert 5 <= len(clip.frames) <= 12

@@ -1,0 +1,338 @@
+"""The command line, from arguments to files and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from media import BAD_CLIPS, bad_clip, grays, noise, phone_clip, write_clip, write_gif
+from PIL import Image
+from safetensors.torch import load_file
+
+import lgcvd
+from lgcvd import __main__ as cli
+from lgcvd import video
+from lgcvd.__main__ import main
+
+TINY = ["--train.iterations", "6", "--train.save-every", "4", "--train.warmup", "0"]
+
+
+@pytest.fixture
+def model(tiny_model, tmp_path: Path) -> str:
+    lgcvd.save(tiny_model, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_gif(tmp_path / "clip.gif", grays(24, 20, 20)[16:], [100] * 8)
+
+
+def share(image: torch.Tensor, colour: tuple[int, int, int]) -> float:
+    """Share of the pixels of (3, H, W) that are near this colour: H.264 does not keep it exactly."""
+    wanted = torch.tensor(colour)[:, None, None]
+    return float(((video.to_uint8(image).int() - wanted).abs().amax(0) <= 12).float().mean())
+
+
+def sentence(capsys: pytest.CaptureFixture) -> str:
+    """What stderr says, if it is one line and no traceback."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("lgcvd: ")
+    return lines[0]
+
+
+# help
+
+
+def test_help_is_quick_and_names_every_verb():
+    """In a process of its own: nothing but torch and what the package itself needs may be loaded for it."""
+    code = (
+        "import sys; from lgcvd.__main__ import main; code = main(['--help']); "
+        "heavy = {'av', 'diffusers', 'gradio', 'imageio', 'matplotlib', 'torchmetrics'} & set(sys.modules); "
+        "sys.exit(f'loaded: {heavy}' if heavy else code)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    for verb in ("predict", "train", "evaluate-digits", "models", "import-released"):
+        assert verb in run.stdout
+
+
+def test_python_m_lgcvd_tells_its_version():
+    run = subprocess.run(
+        [sys.executable, "-m", "lgcvd", "--version"], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("lgcvd ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["predict"],
+        ["predict", "a.mp4", "--speed", "9"],
+        ["train", "huge"],
+        ["predict", "a", "--steps", "x"],
+    ],
+)
+def test_what_cannot_be_parsed_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture):
+    assert main(arguments) == 2
+    assert "lgcvd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "digits", "--help"], ["predict", "--help"]])
+def test_help_exits_with_0(arguments: list[str], capsys: pytest.CaptureFixture):
+    assert main(arguments) == 0
+    assert "usage: lgcvd" in capsys.readouterr().out
+
+
+# predict
+
+
+def test_a_phones_clip_goes_through(model: str, tmp_path: Path):
+    phone, out, strip = phone_clip(tmp_path / "phone.mp4"), tmp_path / "out.mp4", tmp_path / "strip.png"
+    options = ["--frames", "8", "--start", "1", "--steps", "2", "--out", str(out), "--strip", str(strip)]
+    assert main(["predict", str(phone), "--model", model, *options]) == 0
+    with av.open(str(out)) as file:
+        stream = file.streams.video[0]
+        assert stream.frames == 10
+        assert float(stream.average_rate) == pytest.approx(30, rel=0.01)
+        size = (stream.height, stream.width)
+    assert size[0] % 2 == size[1] % 2 == 0
+    frames = video.read_clip(out, size, 3).frames[:, :, :-64]  # without the foot
+    for index, frame in enumerate(frames):
+        left, right = frame.tensor_split(2, dim=-1)
+        assert (share(left, video.OBSERVED) > 0.01) == (share(right, video.OBSERVED) > 0.01) == (index < 2)
+        assert (share(left, video.NEUTRAL) > 0.01) == (share(right, video.PREDICTED) > 0.01) == (index >= 2)
+    assert strip.read_bytes().startswith(b"\x89PNG")
+
+
+def test_predictions_start_where_they_are_told_and_where_the_clip_ends_its_panel_goes_dark(
+    model: str, clip: Path, tmp_path: Path
+):
+    out = tmp_path / "out.gif"
+    options = ["--frames", "5", "--start", "4", "--steps", "1", "--out", str(out)]
+    assert main(["predict", str(clip), "--model", model, *options]) == 0
+    with Image.open(out) as gif:
+        size = (gif.height, gif.width)
+    left = video.read_clip(out, size, 3).frames.tensor_split(2, dim=-1)[0]
+    dark = [share(frame, video.DARK) > 0.3 for frame in left]
+    assert dark == [False] * 4 + [True] * 3  # frames 4 to 7 of the clip, then no more
+    observed = video.to_uint8(left[0]).float()
+    assert observed[:, observed.shape[1] // 2, observed.shape[2] // 2] == pytest.approx(8 * (16 + 4), abs=4)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_seed_decides_the_future(model: str, clip: Path, tmp_path: Path, same: bool):
+    files = []
+    for index, seed in enumerate((3, 3 if same else 4)):
+        files.append(tmp_path / f"{index}.png")
+        options = ["--frames", "2", "--steps", "1", "--seed", str(seed), "--strip", str(files[-1])]
+        assert main(["predict", str(clip), "--model", model, "--out", str(tmp_path / "a.mp4"), *options]) == 0
+    assert (files[0].read_bytes() == files[1].read_bytes()) == same
+
+
+@pytest.mark.parametrize("kind", BAD_CLIPS)
+def test_bad_clips_exit_with_2_and_a_sentence(model: str, tmp_path: Path, capsys: pytest.CaptureFixture, kind: str):
+    out = tmp_path / "out.mp4"
+    assert main(["predict", str(bad_clip(kind, tmp_path)), "--model", model, "--out", str(out)]) == 2
+    assert BAD_CLIPS[kind] in sentence(capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--start", "7"], "start earlier"),
+        (["--start", "-1"], "0 or more"),
+        (["--frames", "0"], "between 1 and 1000"),
+        (["--frames", "5000000"], "between 1 and 1000"),
+        (["--steps", "0"], "steps must be between"),
+        (["--fps", "0"], "frame rate must be"),
+        (["--out", "a.wmv"], ".mp4 or .gif"),
+        (["--strip", "a.jpg"], ".png"),
+        (["--model", "no-such-model"], "there is no model"),
+        (["--model", "."], "config.json is missing"),
+        (["--device", "mps"], "--device auto"),
+    ],
+)
+def test_bad_options_exit_with_2_and_a_sentence(
+    model: str, clip: Path, capsys: pytest.CaptureFixture, options: list[str], words: str
+):
+    if options == ["--device", "mps"] and torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    assert main(["predict", str(clip), "--model", model, *options]) == 2
+    assert words in sentence(capsys)
+
+
+def test_a_clip_shorter_than_the_context_is_refused(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    video.write_image(folder / "0.png", torch.zeros(1, 8, 8))
+    assert main(["predict", str(folder), "--model", model]) == 2
+    assert "has only 1 frame, and 2 are needed: take a longer clip" in sentence(capsys)
+
+
+def test_a_clip_cut_short_is_predicted_with_a_note(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    path = write_clip(tmp_path / "a.mp4", noise(20))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert main(["predict", str(path), "--model", model, "--steps", "1", "--out", str(tmp_path / "out.mp4")]) == 0
+    assert "a.mp4 is cut short" in capsys.readouterr().err
+
+
+def test_ctrl_c_exits_with_130_and_leaves_nothing(
+    model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lgcvd.video.side_by_side_frames", lambda *_: signal.raise_signal(signal.SIGINT))
+    out = tmp_path / "out.mp4"
+    assert main(["predict", str(clip), "--model", model, "--steps", "1", "--out", str(out)]) == 130
+    assert sentence(capsys) == "lgcvd: stopped"
+    assert not list(tmp_path.glob("*out*"))
+
+
+# train
+
+
+def train(folder: Path, *options: str) -> int:
+    return main(["train", "tiny", "--folder", str(folder), "--device", "cpu", *TINY, *options])
+
+
+def losses(folder: Path) -> list[dict]:
+    with (folder / "losses.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_leaves_a_model_that_predicts(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    run = tmp_path / "run"
+    assert train(run, "--data", "stochastic-digits", "--model.dim", "16") == 0
+    assert "6 of 6 iterations" in capsys.readouterr().out
+    model = lgcvd.load(run / "model")
+    assert (model.about.step, model.config.dim) == (6, 16)
+    assert "MNIST" in model.about.data
+    assert [row["iteration"] for row in losses(run)] == list("123456")
+    assert all(float(row["stage1"]) > 0 and float(row["stage2"]) > 0 for row in losses(run))
+    options = ["--frames", "1", "--steps", "1", "--out", str(tmp_path / "out.mp4")]
+    assert main(["predict", str(clip), "--model", str(run / "model"), *options]) == 0
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    whole_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+):
+    table = cli._loss_table
+
+    @cli.contextmanager
+    def interrupting(*arguments):
+        with table(*arguments) as write:
+
+            def write_and_interrupt(step):
+                write(step)
+                if step.iteration == 3:
+                    signal.raise_signal(number)
+
+            yield write_and_interrupt
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_loss_table", interrupting)
+        assert train(tmp_path / "broken") == 128 + number
+    out = capsys.readouterr().out
+    assert "3 of 6 iterations" in out
+    assert "run the same command again to go on" in out
+    assert signal.getsignal(number) is before
+    assert lgcvd.load(tmp_path / "broken" / "model").about.step == 3
+
+    assert train(tmp_path / "broken") == 0
+    assert "going on after iteration 3" in capsys.readouterr().out
+    whole, broken = (load_file(run / "model" / "model.safetensors") for run in (whole_run, tmp_path / "broken"))
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+    assert losses(whole_run) == losses(tmp_path / "broken")
+
+
+def test_a_finished_run_stays_as_it_is(whole_run: Path, capsys: pytest.CaptureFixture):
+    before = losses(whole_run)
+    assert train(whole_run) == 0
+    assert "6 of 6 iterations" in capsys.readouterr().out
+    assert losses(whole_run) == before
+
+
+def test_losses_behind_the_checkpoint_are_dropped(tmp_path: Path):
+    """As after a power cut between two checkpoints."""
+    run = tmp_path / "run"
+    assert train(run, "--minutes", "1e-9") == 0
+    with (run / "losses.csv").open("a") as file:
+        file.write("2,9,9,9\n3,9,9,9\n")
+    assert train(run) == 0
+    assert [row["iteration"] for row in losses(run)] == list("123456")
+    assert "9" not in {row["stage1"] for row in losses(run)}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model.channels", "3", "--model.dim", "32"], "--model.channels 1"),
+        (["--model.image-size", "24", "24"], "--model.image-size 64 64"),
+        (["--model.image-size", "15", "15"], "must be multiples of 2"),
+        (["--model.dim", "2"], "dim"),
+        (["--train.rate", "1e30"], "lower rate"),
+    ],
+)
+def test_bad_training_settings_exit_with_2_and_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], words: str
+):
+    assert train(tmp_path / "run", *options) == 2
+    err = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("lgcvd: ")]
+    assert len(err) == 1
+    assert words in err[0]
+
+
+def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert train(tmp_path / "run", "--minutes", "1e-9") == 0
+    assert train(tmp_path / "run", "--train.seed", "5") == 2
+    assert "train.seed" in capsys.readouterr().err
+
+
+# the other verbs
+
+
+def test_shipped_models_are_listed_with_data_and_licence(capsys: pytest.CaptureFixture):
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    for name in lgcvd.shipped_models():
+        assert name in out
+    assert out.count("licence: ") == out.count("trained on ") == len(lgcvd.shipped_models())
+
+
+def test_foreign_checkpoints_are_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture):
+    file = tmp_path / "file.pt"
+    torch.save({"weights": torch.zeros(1)}, file)
+    assert main(["import-released", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "no model" in sentence(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_digits_are_evaluated(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--clips", "1", "--frames", "2", "--steps", "1", "--out", str(tmp_path / "report")]
+    assert main(["evaluate-digits", "--model", model, *options]) == 0
+    assert "| PSNR, dB |" in capsys.readouterr().out
+    assert (tmp_path / "report" / "table.md").is_file()
