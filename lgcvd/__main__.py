@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import signal
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 import tyro
-from tyro.conf import Positional, Suppress, subcommand
+from tyro.conf import DisallowNone, Positional, Suppress, subcommand
 
 from lgcvd.config import PRESETS, ModelConfig, TrainConfig
 from lgcvd.errors import UserError
@@ -46,7 +45,7 @@ class Predict:
     """New frames."""
     start: int = 0
     """The first of the frames that the model observes, counted from 0."""
-    fps: float | None = None
+    fps: DisallowNone[float | None] = None
     """Read the clip at so many frames a second; left out, every frame is taken."""
     sampler: Sampler = DEFAULT_SAMPLER
     """How to denoise."""
@@ -56,7 +55,7 @@ class Predict:
     """Of the noise: the same seed gives the same future."""
     out: Path = Path("prediction.mp4")
     """Truth and prediction side by side, as .mp4 or .gif."""
-    strip: Path | None = None
+    strip: DisallowNone[Path | None] = None
     """Also a filmstrip, as .png."""
     device: Device = "auto"
     """Where to compute."""
@@ -118,7 +117,7 @@ class Train:
     train: TrainConfig
     data: Literal["digits", "stochastic-digits"] = "digits"
     """Two digits that bounce off the walls, or that leave them in a random direction."""
-    minutes: float | None = None
+    minutes: DisallowNone[float | None] = None
     """Stop after so many minutes; the same command goes on."""
     device: Device = "auto"
     """Where to compute."""
@@ -168,8 +167,8 @@ class Train:
         if self.model.channels != 1 or height != width or CANVAS % height:
             raise UserError(
                 f"the digits are gray squares whose size divides {CANVAS}, and this model is made for {height}x{width} "
-                f"pixels with {self.model.channels} channels: set --model.channels 1 and --model.image-size 64 64, or "
-                "take another preset."
+                f"pixels with {self.model.channels} channels: set --model.channels 1 and a size such as "
+                "--model.image-size 64 64, or take another preset."
             )
         motion = "stochastic" if self.data == "stochastic-digits" else "reflect"
         return MovingDigits(split="train", frames=frames, image_size=height, motion=motion)
@@ -227,14 +226,13 @@ class Models:
     """List the models that come with lgcvd."""
 
     def run(self) -> int:
-        from lgcvd.checkpoints import FILES, SHIPPED, shipped_models
+        from lgcvd.checkpoints import load, shipped_models
 
         for name in shipped_models():
-            config = json.loads((SHIPPED / name / FILES[0]).read_text())
-            about = config["about"]
-            print(f"{name}: {_in_words(ModelConfig(**config['model']))}")
-            print(f"    trained on {about['data']}, {about['step']:,} iterations")
-            print(f"    licence: {about['licence']}")
+            model = load(name)
+            print(f"{name}: {_in_words(model.config)}")
+            print(f"    trained on {model.about.data}, {model.about.step:,} iterations")
+            print(f"    licence: {model.about.licence}")
         return 0
 
 
@@ -256,7 +254,7 @@ class EvaluateDigits:
     """Of the noise; the clips are always the same."""
     split: Literal["train", "validation", "test"] = "test"
     """Which digits."""
-    out: Path | None = None
+    out: DisallowNone[Path | None] = None
     """Folder for the table, the curves and sample strips."""
     device: Device = "auto"
     """Where to compute."""

@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -174,7 +174,7 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
         stream = streams[0]
         decoder = _decoder(path, stream)
         rate = float(stream.average_rate or stream.guessed_rate or PICTURE_FPS)
-        count, damaged, end = 0, False, 0.0
+        count, damaged, first, end = 0, False, None, 0.0
         try:
             for packet in container.demux(stream):
                 try:
@@ -187,6 +187,7 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
                         damaged = True
                         continue
                     time = count / rate if frame.time is None else frame.time
+                    first = time if first is None else first
                     count, end = count + 1, time + 1 / rate
                     yield time, partial(_video_picture, path, frame, stream.sample_aspect_ratio)
         except av.error.FFmpegError:
@@ -194,10 +195,10 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
         declared, seconds = stream.frames, (container.duration or 0) / av.time_base
     if not count:
         raise UserError(f"no frame of {path.name} can be decoded: export it again as MP4 (H.264, 1280 pixels wide).")
-    if declared > count:
-        notes.append(f"{path.name} is cut short: {count} of its {declared} frames could be read.")
-    elif seconds and end < 0.9 * seconds - 0.2:
-        notes.append(f"{path.name} is cut short: it declares {seconds:.1f} s, but its frames end at {end:.1f} s.")
+    length, told = end - first, f"{count} of its {declared} frames" if declared else f"{count} frames"
+    # a trimmed clip declares frames that it does not show, but it lasts as long as it says
+    if length < seconds - (1.5 / rate if declared > count else 0.2 + 0.1 * seconds):
+        notes.append(f"{path.name} is cut short: {told} could be read, {length:.1f} of {seconds:.1f} seconds.")
     elif damaged:
         notes.append(f"{path.name} is damaged: {count} frames could be read, some are missing.")
 
@@ -350,10 +351,11 @@ def _draft(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         os.replace(draft, path)
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be written: choose a folder that you may write to.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 # --------------------------------------------------------------------------------------------------------- pictures

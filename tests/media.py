@@ -88,7 +88,7 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], durations: Sequence[int]
     return path
 
 
-def phone_clip(path: Path, frames: int = 12) -> Path:
+def phone_clip(path: Path, frames: int = 11) -> Path:
     """1080 x 1920 pixels upright, stored lying on the side as phones do, 30 frames a second, with sound."""
     scene = upright(1920, 1080)
     pictures = []

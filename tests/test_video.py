@@ -258,7 +258,18 @@ def test_a_file_cut_short_gives_what_it_has_and_says_so(tmp_path: Path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     clip = read_clip(path, (16, 16), 1)
     assert 5 <= len(clip.frames) <= 10
-    assert clip.note == f"a.mp4 is cut short: {len(clip.frames)} of its 20 frames could be read."
+    count = len(clip.frames)
+    assert clip.note == f"a.mp4 is cut short: {count} of its 20 frames could be read, {count / 10:.1f} of 2.0 seconds."
+
+
+def test_a_trimmed_clip_is_not_taken_for_one_cut_short(tmp_path: Path):
+    """Phones trim without encoding again: frames before time 0 are in the file, but not in the clip."""
+    path = write_clip(tmp_path / "a.mp4", grays(12), times=list(range(-4, 8)))
+    with av.open(str(path)) as file:
+        assert file.streams.video[0].frames == 12
+    clip = read_clip(path, (16, 16), 1)
+    assert which(clip.frames) == list(range(4, 12))
+    assert clip.note == ""
 
 
 def test_a_webm_cut_short_says_so(tmp_path: Path):
@@ -334,6 +345,12 @@ def test_unknown_kinds_of_output_are_refused(tmp_path: Path):
             video.write_video(tmp_path / name, torch.zeros(1, 1, 8, 8), 10)
     with pytest.raises(UserError, match=r"end it in .png"):
         video.write_image(tmp_path / "a.jpg", torch.zeros(1, 8, 8))
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be written \(.+\): choose another place"):
+        video.write_image(tmp_path / "file" / "a.png", torch.zeros(1, 8, 8))
 
 
 # pictures
