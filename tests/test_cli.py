@@ -331,6 +331,14 @@ def test_foreign_checkpoints_are_not_imported(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "out").exists()
 
 
+def test_an_imported_checkpoint_is_one_of_ours(tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Reading the authors' files is tested in test_released; theirs are too large to be made here."""
+    monkeypatch.setattr("lgcvd.released.load_released", lambda file, preset: {"cityscapes-128": tiny_model}[preset])
+    out = tmp_path / "out"
+    assert main(["import-released", "file.pt", "--preset", "cityscapes-128", "--out", str(out)]) == 0
+    assert lgcvd.load(out).config == tiny_model.config
+
+
 def test_digits_are_evaluated(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     options = ["--clips", "1", "--frames", "2", "--steps", "1", "--out", str(tmp_path / "report")]
     assert main(["evaluate-digits", "--model", model, *options]) == 0
