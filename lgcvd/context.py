@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from lgcvd.errors import UserError
+
 ABSENT = -1
 """Position of a local frame that is not given."""
 
@@ -66,7 +68,7 @@ TASKS = {"prediction": prediction, "generation": generation, "interpolation": in
 
 @dataclass(frozen=True)
 class TaskMix:
-    """How often each task is trained; the paper's shares (section 4.1). They are weights: any positive sum will do."""
+    """How often each task is trained; the paper's shares (section 4.1). They are weights: any sum will do."""
 
     prediction: float = 0.45
     """First K frames known."""
@@ -77,10 +79,15 @@ class TaskMix:
     random: float = 0.10
     """K frames anywhere known."""
 
+    def __post_init__(self) -> None:
+        weights = [getattr(self, field.name) for field in fields(self)]
+        if min(weights) < 0 or max(weights) == 0:
+            raise UserError(f"the shares of the tasks must not be negative, and one must be positive, not {weights}.")
+
     def draw(self, batch: int, context_frames: int, clip_frames: int, generator: torch.Generator) -> Tensor:
         """Positions (B, K), one task a sample."""
         names = [f.name for f in fields(self)]
-        weights = torch.tensor([getattr(self, name) for name in names])
+        weights = torch.tensor([getattr(self, name) for name in names], dtype=torch.float)
         chosen = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
         rows = []
         for task in chosen:

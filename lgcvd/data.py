@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lgcvd.errors import UserError
 from lgcvd.video import from_uint8
 
 Split = Literal["train", "validation", "test"]
@@ -55,8 +56,8 @@ class MovingDigits(Dataset):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if CANVAS % self.image_size:
-            raise ValueError(f"image_size must divide {CANVAS}, not {self.image_size}.")
+        if self.image_size < 1 or CANVAS % self.image_size:
+            raise UserError(f"image_size must divide {CANVAS}, not {self.image_size}.")
 
     def __len__(self) -> int:
         return self.length
