@@ -33,8 +33,10 @@ class ModelConfig:
     """The same for the way up, when it differs from the way down (the authors' released weights)."""
     head_channels: int = 128
     """Channels of an attention head."""
-    output: Literal["velocity", "x0"] = "velocity"
-    """What the last layer paints. The model's answer is a velocity either way; "x0" derives it from a clean clip."""
+    data_mean: float = 0.0
+    """Mean of the training data's pixels in [-1, 1]; see ``Schedule.velocity_from_output``."""
+    data_std: float = 1.0
+    """Their standard deviation; with a mean of 0 and this at 1 the last layer paints the velocity itself."""
     timesteps: int = 1000
     """Length of the diffusion."""
 
@@ -52,13 +54,6 @@ class ModelConfig:
         if not self.multipliers or min(self.multipliers) < 1:
             raise UserError(f"multipliers must be one positive number a level, not {self.multipliers}.")
         self.check_size(*self.image_size)
-        noise_channels = self.clip_frames * self.channels * self.patch_size**2
-        if self.output == "velocity" and self.dim < noise_channels:
-            raise UserError(
-                f"dim {self.dim} is too narrow: velocity carries the noise of {self.clip_frames} frames x "
-                f"{self.channels} channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {noise_channels}, "
-                'a smaller patch_size, or output "x0".'
-            )
 
     @property
     def clip_frames(self) -> int:
@@ -69,6 +64,16 @@ class ModelConfig:
     def size_divisor(self) -> int:
         """Height and width must be multiples of this."""
         return self.patch_size * 2 ** (len(self.multipliers) - 1)
+
+    def check_width(self) -> None:
+        """Raise ``UserError`` if the finest level is too narrow for what has to pass it."""
+        least = self.clip_frames * self.channels * self.patch_size**2
+        if self.dim < least:
+            raise UserError(
+                f"dim {self.dim} is too narrow: velocity carries the noise of {self.clip_frames} frames x "
+                f"{self.channels} channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {least} or "
+                "a smaller patch_size."
+            )
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ``UserError`` unless the down path divides this size."""
@@ -102,7 +107,7 @@ class TrainConfig:
     loss: Literal["l1", "l2"] = "l1"
     """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
     times: Literal["uniform", "high_noise"] = "uniform"
-    """How training draws time steps; "high_noise" is ``t = steps * sqrt(u)``."""
+    """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
@@ -140,21 +145,22 @@ PRESETS: dict[str, Preset] = {
             multipliers=(1, 2, 2),
             attention=(8, 16),
             head_channels=64,
-            output="x0",
+            data_mean=-0.92,
+            data_std=0.38,
         ),
         TrainConfig(
-            iterations=9000,
+            iterations=5500,
             batch_size=8,
-            rate=2e-3,
+            rate=1e-3,
             beta2=0.99,
             warmup=200,
-            cooldown=2000,
+            cooldown=1000,
             clip_grad=1.0,
             ema=0.999,
             loss="l2",
             times="high_noise",
             tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-            single_stage=5000,
+            single_stage=3500,
             save_every=250,
         ),
     ),

@@ -111,7 +111,7 @@ class LGCVD(
             height, width = size or self.config.image_size
             shape = (1, self.config.clip_frames, self.config.channels, height, width)
             clip = self.unet.head[1].weight.new_full(shape, NULL_CLIP)
-        seen = self.encoder(self._fold(clip))
+        seen = self.encoder(self._fold(self._standardise(clip)))
         return seen if memory is None else (seen + memory) / 2
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
@@ -123,10 +123,16 @@ class LGCVD(
         # the plane of a position: (position + 1) / (T + 1) in [0, 1], taken to [-1, 1] like every pixel
         planes = 2 * (context.positions + 1) / (self.config.clip_frames + 1) - 1
         planes = planes.to(frames.dtype)[:, :, None, None, None].expand_as(frames[:, :, :1])
-        local = torch.cat([frames, planes], dim=2)
+        local = torch.cat([self._standardise(frames), planes], dim=2)
+        statistics = self.config.data_mean, self.config.data_std
+        noisy = self.schedule.standardise(x_t, t, *statistics)
         memory = context.memory.expand(len(x_t), -1, -1, -1)
-        painted = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(x_t)], dim=1), t, memory))
-        return painted if self.config.output == "velocity" else self.schedule.velocity_from_x0(x_t, painted, t)
+        output = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(noisy)], dim=1), t, memory))
+        return self.schedule.velocity_from_output(x_t, output, t, *statistics)
+
+    def _standardise(self, clean: Tensor) -> Tensor:
+        """Clean frames with the mean 0 and deviation 1 that the network is made for."""
+        return (clean - self.config.data_mean) / self.config.data_std
 
     def _fold(self, video: Tensor) -> Tensor:
         """Frames and patches into channels, frame-major."""

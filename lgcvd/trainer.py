@@ -60,6 +60,7 @@ def train(
     and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
     differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
     """
+    model.config.check_width()
     objective = objective or TwoStage(config.tasks, DISTANCES[config.loss], TIMES[config.times])
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
