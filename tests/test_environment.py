@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,29 @@ def tracked_files() -> list[Path]:
         pytest.skip("not a git checkout")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Top-level names of the modules that a Python file, or the code cells of a notebook, import by absolute name."""
+    sources = [path.read_text()]
+    if path.suffix == ".ipynb":
+        sources = ["".join(cell["source"]) for cell in json.loads(sources[0])["cells"] if cell["cell_type"] == "code"]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    imported = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    imported += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in imported}
+
+
+def test_every_imported_package_is_a_declared_dependency():
+    files = [path for path in tracked_files() if path.suffix in {".py", ".ipynb"}]
+    own = {path.stem for path in files} | {path.parent.name for path in files}
+    imported = set[str]().union(*map(imported_modules, files)) - own - sys.stdlib_module_names
+    assert "torch" in imported
+    packages = {
+        name: {canonicalize_name(found) for found in packages_distributions().get(name, [])} for name in imported
+    }
+    names = {canonicalize_name(requirement.name) for requirement in declared()}
+    assert {name for name, found in packages.items() if found.isdisjoint(names)} == set()
 
 
 def test_every_dependency_is_pinned_in_constraints_and_nowhere_else():
