@@ -1,0 +1,491 @@
+"""The demo page: a clip goes in, its predicted future comes out. ``python demo_app.py`` serves it on this machine."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: otherwise the server calls home
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import argparse
+import html
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import pandas as pd
+import torch
+
+import lgcvd
+from lgcvd import metrics, video
+from lgcvd.errors import UserError
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+
+MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
+MAX_UPLOAD = "100mb"
+DEFAULT_NEW_FRAMES, DEFAULT_SEED = 28, 7
+QUEUE, KEEP_FILES = 16, 3600
+PICTURE_EVERY, VIDEO_EVERY = 0.2, 2.0
+"""Seconds between pictures, and between videos, of a prediction that is still being made."""
+
+EXAMPLES = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
+"""Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SAME = gr.skip()
+
+TITLE = "See what happens next"
+INTRO = """
+Two frames of a video go in, and a diffusion model imagines the frames that follow: six at a time, as many as you like.
+The method is LGC-VD, from the paper “Video Diffusion Models with Local-Global Context Guidance”
+(Yang et al., IJCAI 2023, arXiv 2306.02562).
+"""
+HOW = """
+The model starts from noise and cleans it up step by step, guided by the last frames of the clip (the *local context*)
+and by a memory of everything that it has seen and made so far (the *global context*). Each window adds a few new
+frames, and their last ones become the context of the next window, so the film can go on for as long as you like.
+Where your clip itself goes on, the page compares: PSNR and SSIM say how close each predicted frame comes to the true
+one, beside two answers that take no model at all, repeating the last given frame and showing a black one.
+"""
+WELCOME = "Press Predict to continue the chosen example, or upload a clip of your own first: the film appears here."
+
+
+class View(NamedTuple):
+    """What the page shows; a field that is left out stays as it is."""
+
+    status: Any = SAME
+    strip: Any = SAME
+    video: Any = SAME
+    download: Any = SAME
+    curves: Any = SAME
+    psnr: Any = SAME
+    ssim: Any = SAME
+    predict: Any = SAME
+    stop: Any = SAME
+
+
+@dataclass(eq=False)
+class Run:
+    """One prediction of one visitor: what its Stop button and the handler that makes it know of each other."""
+
+    begun: bool = False
+    stopped: bool = False
+
+
+def status(text: str, kind: str = "done", fraction: float | None = None) -> str:
+    """The status panel. ``kind``: idle, busy, done or error; ``fraction`` in [0, 1] adds a progress bar."""
+    bar = "" if fraction is None else f'<progress value="{fraction:.3f}" max="1" aria-label="progress"></progress>'
+    role = {"error": ' role="alert"', "done": ' role="status"'}.get(kind, "")
+    return f'<div class="status {kind}"{role}><p>{html.escape(text)}</p>{bar}</div>'
+
+
+def ready(text: str, kind: str = "done") -> View:
+    """The page waits for the next wish."""
+    return View(
+        status(text, kind), predict=gr.update(interactive=True), stop=gr.update(interactive=False, variant="secondary")
+    )
+
+
+def begin() -> tuple[Run, View]:
+    """Predict was pressed: the prediction itself may have to wait its turn, the buttons change now."""
+    waiting = status("Waiting for a free place …", "busy", 0)
+    busy = {"predict": gr.update(interactive=False), "stop": gr.update(interactive=True, variant="stop")}
+    return Run(), View(waiting, **busy)
+
+
+def stop(run: Run | None) -> View:
+    """Stop was pressed: the prediction ends after its present step; one that still waits for its turn ends now."""
+    if run is None:
+        return View()
+    run.stopped = True
+    return View() if run.begun else ready("Stopped before the prediction began.")
+
+
+def refused() -> View:
+    """Gradio itself turned the prediction down: its queue is full, or a number is out of its range."""
+    return ready("The page could not take this request: check the numbers, or try again in a minute.", "error")
+
+
+@cache
+def load(name: str) -> lgcvd.VideoDenoiser:
+    """A model on this machine's best device, read once."""
+    return lgcvd.load(name, DEVICE)
+
+
+def read(path: str, model: lgcvd.VideoDenoiser, start: int, frames: int) -> video.Clip:
+    """Up to ``frames`` frames of a clip as ``model`` takes them, at least as many as it needs to go on from."""
+    config = model.config
+    return video.read_clip(
+        path, config.image_size, config.channels, start=start, max_frames=frames, min_frames=config.context_frames
+    )
+
+
+def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tuple[dict, str, dict]]:
+    """What the model will see of a clip: moving (if ``picture``) and in words, and how far the start frame may go.
+
+    Yields once; the file that it names exists until the generator is asked again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        moving = gr.update(value=None, visible=False)
+        try:
+            model = load(model_name)
+            clip = read(path, model, 0, MAX_CLIP_FRAMES)
+            count, k = len(clip.frames), model.context_frames
+            start = min(start, count - k)
+            if picture:
+                file = Path(folder) / "clip.gif"
+                video.write_video(file, video.upscale(clip.frames[start : start + PREVIEW_FRAMES], 160), clip.fps)
+                moving = gr.update(value=str(file), visible=True)
+        except UserError as error:
+            yield moving, status(str(error), "error"), SAME
+            return
+        height, width = model.config.image_size
+        colours = "gray" if model.config.channels == 1 else "in colour"
+        text = (
+            f"{count} frames, {clip.fps:g} a second. The model sees them {colours}, {width} x {height} pixels, and is "
+            f"given {k} of them. {clip.note}"
+        )
+        yield moving, status(text, "note"), gr.update(maximum=max(1, count - k), value=start)
+
+
+def predict(
+    run: Run, path: str, model_name: str, start: int, frames: int, sampler: str, steps: int, seed: int
+) -> Iterator[View]:
+    """Views of a prediction while it is made, then of its result; of a sentence if it cannot be made.
+
+    The files that a view names exist until the next one is asked for.
+    """
+    run.begun = True
+    if run.stopped:
+        yield View()
+        return
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from _predict(run, Path(folder), path, model_name, start, frames, sampler, steps, seed)
+    except UserError as error:
+        yield ready(str(error), "error")
+    except Exception:
+        logging.exception("A prediction failed.")
+        yield ready("This prediction failed, and it is the page's fault: try other settings or another clip.", "error")
+
+
+def _predict(run, folder, path, model_name, start, frames, sampler, steps, seed) -> Iterator[View]:
+    if not 1 <= frames <= MAX_NEW_FRAMES:
+        raise UserError(f"this page predicts 1 to {MAX_NEW_FRAMES} frames, not {frames}: ask for fewer.")
+    began = video_shown = picture_shown = time.monotonic()
+    yield View(
+        status("Reading the clip …", "busy", 0),
+        gr.update(visible=False),
+        gr.update(visible=False),
+        gr.update(visible=False),
+        gr.update(visible=False),
+    )
+    model = load(model_name)
+    k = model.context_frames
+    clip = read(path, model, start, k + frames)
+    truth = clip.frames
+    generator = torch.Generator().manual_seed(seed)
+    windows = lgcvd.rollout(
+        model,
+        truth[None, :k].to(DEVICE),
+        num_frames=frames,
+        sampler=sampler,
+        steps=steps,
+        generator=generator,
+        every_step=True,
+    )
+
+    def strip(prediction: torch.Tensor) -> dict:
+        rows = {"truth": truth, "prediction": prediction} if len(truth) > k else {"prediction": prediction}
+        file = folder / f"strip-{len(prediction)}-{time.monotonic_ns()}.png"
+        video.write_image(file, video.filmstrip(rows, k, columns=8))
+        return gr.update(value=str(file), visible=True)
+
+    def film(prediction: torch.Tensor, name: str) -> str:
+        frames = video.side_by_side_frames(truth if len(truth) > k else None, prediction, k)
+        video.write_video(folder / name, frames, clip.fps)
+        return str(folder / name)
+
+    for window in windows:
+        prediction, now = window.video[0].cpu(), time.monotonic()
+        view = View(
+            status(
+                f"Window {window.index} of {window.windows}, step {window.step} of {window.steps}",
+                "busy",
+                window.fraction,
+            )
+        )
+        if now - picture_shown > PICTURE_EVERY:
+            view, picture_shown = view._replace(strip=strip(prediction)), now
+        if window.done and now - video_shown > VIDEO_EVERY:
+            view = view._replace(video=gr.update(value=film(prediction, f"{window.index}.mp4"), visible=True))
+            video_shown = time.monotonic()
+        yield view
+        if run.stopped:
+            break
+
+    seconds = time.monotonic() - began
+    if run.stopped:
+        text = f"Stopped in window {window.index} of {window.windows}, after step {window.step} of {window.steps}."
+        if not window.done:
+            text += f" The last {model.new_frames} frames are as far as they came."
+    else:
+        processor = "GPU" if DEVICE == "cuda" else "CPU"
+        text = (
+            f"{frames} new frames in {seconds:.1f} s on the {processor} by {Path(model_name).name} "
+            f"({sampler}, {steps} steps, seed {seed})."
+        )
+    file = film(prediction, "prediction.mp4")
+    view = ready(f"{text} {clip.note}")._replace(
+        strip=strip(prediction),
+        video=gr.update(value=file, visible=True),
+        download=gr.update(value=file, visible=True),
+    )
+    if len(truth) > k:
+        scores = frame_scores(truth, prediction, k)
+        view = view._replace(curves=gr.update(visible=True), psnr=scores, ssim=scores)
+    yield view
+
+
+def frame_scores(truth: torch.Tensor, prediction: torch.Tensor, context_frames: int) -> pd.DataFrame:
+    """PSNR and SSIM of every new frame that has a truth, and of the two answers that take no model."""
+    end = min(len(truth), len(prediction))
+    given, future = truth[context_frames - 1], truth[context_frames:end]
+    answers = {
+        "prediction": prediction[context_frames:end],
+        "last frame": given.expand_as(future),
+        "black": torch.full_like(future, -1),
+    }
+    numbers = range(context_frames + 1, end + 1)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "frame": numbers,
+                "PSNR": metrics.psnr(future[None], answer[None])[0],
+                "SSIM": metrics.ssim(future[None], answer[None])[0],
+                "answer": name,
+            }
+        )
+        for name, answer in answers.items()
+    )
+
+
+def make_examples(folder: Path) -> list[str]:
+    """The example clips as GIF files, which keep their pixels as they are."""
+    paths = []
+    for number, (motion, index) in enumerate(EXAMPLES, 1):
+        digits = lgcvd.MovingDigits("test", motion=motion)
+        paths.append(str(folder / f"moving-digits-{number}.gif"))
+        video.write_video(paths[-1], digits[index], video.PICTURE_FPS)
+    return paths
+
+
+THEME = gr.themes.Default(
+    primary_hue="sky",
+    neutral_hue="slate",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+    radius_size="lg",
+)
+COLOURS = {"prediction": "#0ea5e9", "last frame": "#f59e0b", "black": "#94a3b8"}
+CSS = """
+.gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
+#intro h1 { font-size: 2rem; letter-spacing: -.02em; margin: .5rem 0 .3rem; }
+#intro p { max-width: 62em; }
+#or { margin-bottom: -.6rem; }
+#or p { font-size: .85rem; }
+#examples .grid-wrap { min-height: 0; height: auto; overflow: visible; padding: 0; }
+#examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); grid-template-rows: auto; padding: 0; }
+#examples.aside { opacity: .45; }
+#examples.aside button.selected::after { border-color: transparent; }
+#examples img { image-rendering: pixelated; }
+#examples button.thumbnail-item { aspect-ratio: 1; height: auto; }
+#examples button.selected { border-color: #0ea5e9; box-shadow: inset 0 0 0 2px #0ea5e9; }
+#examples button.selected::after { content: ""; position: absolute; inset: 0; border: 3px solid #0ea5e9;
+  border-radius: inherit; }
+#seen img { image-rendering: pixelated; max-height: 9rem; object-fit: contain; }
+#status .html-container, #note .html-container { padding: 0; }
+.status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: .8rem 1rem;
+  background: var(--background-fill-secondary); }
+.status p { margin: 0; }
+.status progress { appearance: none; display: block; width: 100%; height: .5rem; margin-top: .7rem; border: 0;
+  border-radius: 1rem; overflow: hidden; background: var(--border-color-primary); }
+.status progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.status progress::-webkit-progress-value { background: #0ea5e9; }
+.status progress::-moz-progress-bar { background: #0ea5e9; }
+.status.idle { min-height: 22rem; display: flex; align-items: center; justify-content: center; text-align: center;
+  border-style: dashed; padding: 2rem; }
+.status.note { border: 0; background: none; padding: 0; }
+.status.note p { font-size: .85rem; }
+.status.error { border-color: #dc2626; border-left-width: .3rem; }
+"""
+
+
+def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
+    """The page. ``models``: names or folders for ``lgcvd.load``, the first is chosen; ``folder`` keeps the examples."""
+    examples = make_examples(folder or Path(tempfile.mkdtemp(prefix="lgcvd-examples-")))
+
+    def on_look(upload: str | None, example: int, *settings):
+        yield from look(upload or examples[example], *settings, picture=upload is not None)
+
+    def on_predict(run: Run, upload: str | None, example: int, *settings):
+        yield from predict(run, upload or examples[example], *settings)
+
+    def on_begin():
+        new, view = begin()
+        return new, *view
+
+    def choose(event: gr.SelectData):
+        return event.index, None, gr.update(elem_classes=[])
+
+    with gr.Blocks(title="LGC-VD: video prediction", delete_cache=(KEEP_FILES // 6, KEEP_FILES)) as app:
+        run, example = gr.State(None), gr.State(0)
+        gr.Markdown(f"# {TITLE}\n{INTRO}", elem_id="intro")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                upload = gr.File(label="Your clip", file_types=["video", ".gif"], height=130)
+                gr.Markdown("Or continue one of these: three bounce, three turn at random.", elem_id="or")
+                gallery = gr.Gallery(
+                    examples,
+                    show_label=False,
+                    container=False,
+                    columns=len(examples),
+                    object_fit="contain",
+                    allow_preview=False,
+                    selected_index=0,
+                    interactive=False,
+                    buttons=[],
+                    elem_id="examples",
+                )
+                seen = gr.Image(
+                    label="As the model sees it",
+                    type="filepath",
+                    interactive=False,
+                    buttons=[],
+                    visible=False,
+                    elem_id="seen",
+                )
+                note = gr.HTML(elem_id="note")
+                start = gr.Slider(0, MAX_CLIP_FRAMES, 0, step=1, precision=0, label="Start frame")
+                frames = gr.Slider(1, MAX_NEW_FRAMES, DEFAULT_NEW_FRAMES, step=1, precision=0, label="New frames")
+                with gr.Accordion("Model, sampler, steps and seed", open=False):
+                    model = gr.Dropdown([(Path(name).name, name) for name in models], value=models[0], label="Model")
+                    sampler = gr.Dropdown(list(lgcvd.SAMPLERS), value=DEFAULT_SAMPLER, label="Sampler")
+                    steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, precision=0, label="Steps a window")
+                    seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=2**31, precision=0, label="Seed")
+                with gr.Row():
+                    predict_button = gr.Button("Predict", variant="primary", scale=3, elem_id="predict")
+                    stop_button = gr.Button("Stop", scale=1, min_width=80, interactive=False, elem_id="stop")
+            with gr.Column(scale=3, min_width=320):
+                panel = gr.HTML(status(WELCOME, "idle"), elem_id="status")
+                strip = gr.Image(
+                    show_label=False,
+                    interactive=False,
+                    type="filepath",
+                    visible=False,
+                    buttons=["fullscreen"],
+                    elem_id="strip",
+                )
+                film = gr.Video(
+                    show_label=False,
+                    autoplay=True,
+                    loop=True,
+                    interactive=False,
+                    visible=False,
+                    buttons=[],
+                    elem_id="film",
+                )
+                download = gr.DownloadButton("Download the video", size="md", visible=False, elem_id="download")
+                with gr.Row(visible=False) as curves:
+                    curve = {
+                        "x": "frame",
+                        "color": "answer",
+                        "color_map": COLOURS,
+                        "color_title": " ",
+                        "height": 260,
+                        "min_width": 280,
+                    }
+                    psnr = gr.LinePlot(y="PSNR", y_title="PSNR in dB, higher is closer", **curve)
+                    ssim = gr.LinePlot(y="SSIM", y_title="SSIM, 1 is identical", **curve)
+        with gr.Accordion("How it works", open=False):
+            gr.Markdown(HOW)
+
+        view = list(View(panel, strip, film, download, curves, psnr, ssim, predict_button, stop_button))
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        looking = {"fn": on_look, "inputs": [upload, example, model, start], "outputs": [seen, note, start], **quiet}
+        gr.on(
+            [app.load, upload.change, example.change, model.change, start.release],
+            trigger_mode="always_last",
+            concurrency_limit=2,
+            **looking,
+        )
+        gallery.select(choose, None, [example, upload, gallery], **quiet)
+        upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)
+        upload.clear(lambda: gr.update(elem_classes=[]), None, gallery, **quiet)
+        waiting = predict_button.click(on_begin, None, [run, *view], queue=False, **quiet)
+        made = waiting.then(
+            on_predict,
+            [run, upload, example, model, start, frames, sampler, steps, seed],
+            view,
+            concurrency_limit=1,
+            **quiet,
+        )
+        made.failure(refused, None, view, queue=False, **quiet)
+        stop_button.click(stop, run, view, queue=False, **quiet)
+    return app.queue(max_size=QUEUE)
+
+
+def main() -> None:
+    """Serve the page until Ctrl+C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument(
+        "--share", choices=("no", "yes"), default="no", help="also open a public address, through gradio's servers"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="offer this checkpoint too, as the first; may be repeated",
+    )
+    options = parser.parse_args()
+    try:
+        for name in options.model:
+            load(name)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+    screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    with tempfile.TemporaryDirectory(prefix="lgcvd-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        app = build_app([*options.model, *lgcvd.shipped_models()], Path(folder))
+        try:
+            _, url, public = app.launch(
+                server_port=options.port,
+                share=options.share == "yes",
+                inbrowser=screen,
+                quiet=True,
+                prevent_thread_lock=True,
+                show_error=True,
+                max_file_size=MAX_UPLOAD,
+                theme=THEME,
+                css=CSS,
+                footer_links=[],
+                run_history=False,
+                ssr_mode=False,
+            )
+        except OSError:
+            parser.exit(2, f"port {options.port} is taken: give another one with --port, or leave it out.\n")
+        print(f"The demo is at {public or url} (Ctrl+C ends it).", flush=True)
+        app.block_thread()
+
+
+if __name__ == "__main__":
+    main()
