@@ -76,7 +76,7 @@ def test_every_imported_package_is_a_declared_dependency():
         name: {canonicalize_name(found) for found in packages_distributions().get(name, [])} for name in imported
     }
     names = {canonicalize_name(requirement.name) for requirement in declared()}
-    assert {name for name, found in packages.items() if found.isdisjoint(names)} == set()
+    assert [name for name, found in packages.items() if found.isdisjoint(names)] == []
 
 
 def test_every_dependency_is_pinned_in_constraints_and_nowhere_else():
