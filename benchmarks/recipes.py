@@ -1,0 +1,116 @@
+"""Training recipes for small models, compared after the same time on one CPU core, on what they predict.
+
+    python benchmarks/recipes.py --minutes 4 --out runs/recipes
+
+Every recipe differs from the ``digits`` preset in what its row says, starts from the same seed, trains for the same CPU
+time on one thread, and then predicts one window (2 -> 6 frames) of the same validation clips. Loss values are not
+compared: recipes with different losses and time steps cannot be, and a low loss was seen beside black frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
+from lgcvd.evaluation import BLANK, COPY, MODEL, DigitsReport, describe_machine, evaluate_digits
+from lgcvd.video import filmstrip, write_image
+
+FOUND = PRESETS["digits"]
+FOUND = replace(FOUND, train=replace(FOUND.train, iterations=10**9, single_stage=10**9, cooldown=0))
+"""The preset's first phase, without an end."""
+
+
+PLAIN = {"data_mean": 0.0, "data_std": 1.0}
+
+
+def changed(model: dict | None = None, **settings: object) -> Preset:
+    """The found recipe with other settings of the model and of the training."""
+    return Preset(replace(FOUND.model, **model or {}), replace(FOUND.train, **settings))
+
+
+RECIPES: dict[str, Preset] = {
+    "the preset": FOUND,
+    "no preconditioning": changed(PLAIN),
+    "L1": changed(loss="l1"),
+    "uniform time steps": changed(times="uniform"),
+    "two stages from the start": changed(single_stage=0),
+    "the paper's task mix": changed(tasks=TaskMix()),
+    "rate 1e-4": changed(rate=1e-4),
+    "the paper's recipe": changed(
+        PLAIN,
+        loss="l1",
+        times="uniform",
+        rate=1e-4,
+        beta2=0.999,
+        warmup=0,
+        clip_grad=None,
+        ema=0.995,
+        tasks=TaskMix(),
+        single_stage=0,
+    ),
+}
+
+
+def run(recipe: Preset, minutes: float, clips: int) -> tuple[int, DigitsReport]:
+    """Train for ``minutes`` of CPU time; return the iterations done and what the averaged model predicts."""
+    torch.manual_seed(recipe.train.seed)
+    model = LGCVD(recipe.model)
+    data = MovingDigits(frames=TwoStage().clip_frames(model), image_size=recipe.model.image_size[0])
+    end = time.process_time() + 60 * minutes
+    with closing(train(model, data, recipe.train)) as steps:
+        for last in steps:  # noqa: B007
+            if time.process_time() > end:
+                break
+    report = evaluate_digits(
+        last.model.eval(), clips=clips, frames=recipe.model.new_frames, split="validation", progress=False
+    )
+    return last.iteration, report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=4, help="CPU time for each recipe")
+    parser.add_argument("--clips", type=int, default=64, help="validation clips")
+    parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="some recipes only")
+    parser.add_argument("--out", type=Path, help="folder for table.md and samples.png")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    measures, rows, samples = ("psnr", "ssim", "ink", "digits", "in_place"), [], {}
+    for name in tqdm(options.only, unit="recipe"):
+        iterations, report = run(RECIPES[name], options.minutes, options.clips)
+        rows.append((name, str(iterations), report, MODEL))
+        samples[name] = report.samples[MODEL][0]
+    rows += [(row, "", report, row) for row in (COPY, BLANK)]
+
+    end = FOUND.model.clip_frames
+    lines = [
+        f"| recipe | iterations | PSNR, dB | SSIM | ink, frame {end} | digits, frame {end} | in place, frame {end} |",
+        "|---" * 7 + "|",
+    ]
+    for name, iterations, report, row in rows:
+        cells = [report.cell(row, measure, None if measure in ("psnr", "ssim") else end) for measure in measures]
+        lines.append(f"| {name} | {iterations} | {' | '.join(cells)} |")
+    machine = describe_machine()
+    lines += [
+        "",
+        f"{options.minutes:g} minutes of CPU time each, one thread, {options.clips} validation clips; "
+        f"{machine['processor']}, torch {machine['torch']}.",
+    ]
+    table = "\n".join(lines) + "\n"
+    print(table)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "table.md").write_text(table)
+        write_image(options.out / "samples.png", filmstrip(samples, FOUND.model.context_frames))
+
+
+if __name__ == "__main__":
+    main()
