@@ -51,6 +51,8 @@ class ModelConfig:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.dim < 4 or self.dim % 2:  # the time embedding is pairs of sines and cosines
             raise UserError(f"dim must be an even number of at least 4, not {self.dim}.")
+        if self.data_std <= 0:
+            raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:
             raise UserError(f"multipliers must be one positive number a level, not {self.multipliers}.")
         self.check_size(*self.image_size)

@@ -6,6 +6,7 @@ import os
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 
+import hypothesis
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from lgcvd import LGCVD, PRESETS, MovingDigits
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("facts", deadline=None)  # how long an example takes is not what is tested
+hypothesis.settings.load_profile("facts")
 
 
 def perturbed(model: LGCVD, seed: int = 0) -> LGCVD:

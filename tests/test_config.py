@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from lgcvd import PRESETS, ModelConfig, TrainConfig, UserError
+
+
+@pytest.mark.parametrize(("preset", "size"), [("bair-64", 64), ("cityscapes-128", 128)])
+def test_paper_presets_are_the_papers(preset: str, size: int):
+    model, train = PRESETS[preset].model, PRESETS[preset].train
+    assert (model.context_frames, model.new_frames, model.channels, model.image_size) == (2, 6, 3, (size, size))
+    assert (model.dim, model.multipliers, model.head_channels, model.timesteps) == (128, (1, 2, 3, 4), 128, 1000)
+    assert (model.patch_size, model.data_mean, model.data_std) == (1, 0, 1)
+    assert (train.rate, train.loss, train.times) == (1e-4, "l1", "uniform")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_settings_survive_json(preset: str):
+    config = PRESETS[preset].model
+    assert ModelConfig(**json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_clip_is_context_and_new_frames():
+    assert ModelConfig(context_frames=3, new_frames=4).clip_frames == 7
+
+
+@pytest.mark.parametrize(
+    ("channels", "patch_size", "least"),
+    [(1, 1, 8), (1, 2, 32), (3, 1, 24), (3, 2, 96)],
+)
+def test_widths_too_narrow_for_velocity_are_refused(channels: int, patch_size: int, least: int):
+    config = ModelConfig(channels=channels, patch_size=patch_size, dim=least)
+    config.check_width()
+    with pytest.raises(UserError, match=f"too narrow.*dim >= {least}"):
+        replace(config, dim=least - 2).check_width()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"channels": 2}, "channels must be 1"),
+        ({"context_frames": 0}, "context_frames must be at least 1"),
+        ({"new_frames": 0}, "new_frames must be at least 1"),
+        ({"patch_size": 0}, "patch_size must be at least 1"),
+        ({"head_channels": 0}, "head_channels must be at least 1"),
+        ({"timesteps": 0}, "timesteps must be at least 1"),
+        ({"dim": 129}, "dim must be an even number"),
+        ({"dim": 2}, "dim must be an even number"),
+        ({"data_std": 0.0}, "data_std must be positive"),
+        ({"multipliers": ()}, "multipliers must be"),
+        ({"multipliers": (1, 0)}, "multipliers must be"),
+        ({"image_size": (64, 60)}, "multiples of 8"),
+        ({"image_size": (24, 24), "patch_size": 2}, "multiples of 16"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict, words: str):
+    with pytest.raises(UserError, match=words):
+        ModelConfig(**change)
+
+
+@pytest.mark.parametrize("name", ["iterations", "batch_size", "save_every"])
+def test_training_that_could_not_run_is_refused(name: str):
+    with pytest.raises(UserError, match=f"{name} must be at least 1"):
+        TrainConfig(**{name: 0})

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lgcvd import LGCVD, PRESETS, TaskMix, TwoStage, UserError
+from lgcvd.context import TASKS, Context, local_context
+from lgcvd.models import VideoDenoiser
+from lgcvd.objective import capped_l2, high_noise_times, l1, uniform_times
+from lgcvd.schedule import Schedule
+
+ONLY = {
+    "prediction": TaskMix(1, 0, 0, 0),
+    "generation": TaskMix(0, 1, 0, 0),
+    "interpolation": TaskMix(0, 0, 1, 0),
+}
+
+
+class Spy(VideoDenoiser):
+    """Answers with its input times a weight, and keeps what it was told."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = PRESETS["tiny"].model
+        self.schedule = Schedule(1000)
+        self.weight = nn.Parameter(torch.tensor(0.5))
+        self.remembered: list[Tensor | None] = []
+        self.calls: list[tuple[Tensor, Tensor, Context]] = []
+
+    @property
+    def output_frames(self) -> int:
+        return self.config.clip_frames
+
+    def remember(self, clip, memory=None, size=None):
+        self.remembered.append(clip)
+        return torch.full((1, 1, 1, 1), float(len(self.remembered)))
+
+    def forward(self, x_t, t, context):
+        self.calls.append((x_t, t, context))
+        return self.weight * x_t
+
+
+def training_clip() -> Tensor:
+    return torch.rand((3, 14, 1, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def run(model: VideoDenoiser, objective: TwoStage, seed: int = 1) -> dict[str, Tensor]:
+    """Both losses, with the gradients of both gone through."""
+    losses = {}
+    for stage, loss in objective(model, training_clip(), torch.Generator().manual_seed(seed)):
+        model.zero_grad()
+        loss.backward()
+        losses[stage] = loss.detach()
+    return losses
+
+
+@pytest.mark.parametrize("task", ONLY)
+def test_second_stage_sees_the_estimate_as_local_context_only_for_prediction(task: str):
+    model, clip = Spy(), training_clip()
+    run(model, TwoStage(ONLY[task]))
+    (x_t, t, first), (_, _, second) = model.calls
+    positions = torch.tensor([TASKS[task](2, 8)] * 3)
+    assert torch.equal(first.frames, local_context(clip[:, :8], positions).frames)
+
+    estimate = model.schedule.x0(x_t, 0.5 * x_t, t).clamp(-1, 1).detach()
+    true = local_context(clip[:, 6:], positions).frames
+    assert torch.equal(second.frames, estimate[:, -2:] if task == "prediction" else true)
+    assert torch.equal(first.positions, positions)
+    assert torch.equal(second.positions, positions)
+
+
+def test_second_stage_remembers_the_detached_estimate_and_the_first_nothing():
+    model = Spy()
+    run(model, TwoStage())
+    nothing, estimate = model.remembered
+    assert nothing is None
+    assert estimate.shape == (3, 8, 1, 16, 16)
+    assert estimate.abs().max() <= 1
+    assert not estimate.requires_grad
+    assert [context.memory.item() for _, _, context in model.calls] == [1, 2]
+
+
+def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD):
+    seed, clip, schedule = 2, training_clip(), tiny_model.schedule
+    generator = torch.Generator().manual_seed(seed)
+    positions = TaskMix().draw(3, 2, 8, generator)
+    frames, memory, expected = clip[:, :8], tiny_model.remember(None), {}
+    local = local_context(frames, positions).frames
+    for stage in ("stage1", "stage2"):
+        t = torch.randint(1000, (3,), generator=generator)
+        noise = torch.randn(frames.shape, generator=generator)
+        alpha_bar = schedule.alpha_bar[t].reshape(3, 1, 1, 1, 1)
+        x_t = alpha_bar.sqrt() * frames + (1 - alpha_bar).sqrt() * noise
+        v = tiny_model(x_t, t, Context(local, positions, memory))
+        expected[stage] = (v - (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * frames)).abs().mean().detach()
+
+        estimate = (alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * v).detach().clamp(-1, 1)
+        frames, memory = clip[:, 6:], tiny_model.remember(estimate)
+        local = local_context(frames, positions).frames
+        predicts = torch.tensor([row == [0, 1] for row in positions.tolist()])
+        local[predicts] = estimate[predicts, -2:]
+    assert 0 < predicts.sum() < 3
+    torch.testing.assert_close(run(tiny_model, TwoStage(), seed), expected)
+
+
+def test_both_stages_teach_the_encoder(tiny_model: LGCVD):
+    for stage, loss in TwoStage()(tiny_model, training_clip(), torch.Generator().manual_seed(0)):
+        tiny_model.zero_grad()
+        loss.backward()
+        idle = [name for name, weight in tiny_model.encoder.named_parameters() if not weight.grad.any()]
+        assert idle == (["path.stem.weight"] if stage == "stage1" else [])  # it multiplies the grey clip, zeros
+
+
+def test_clips_of_another_length_are_refused():
+    assert TwoStage().clip_frames(Spy()) == 14
+    with pytest.raises(UserError, match="must have 14 frames"):
+        next(TwoStage()(Spy(), training_clip()[:, :13], torch.Generator()))
+
+
+def test_capped_l2_weighs_nearly_clean_clips_less():
+    predicted, true = torch.zeros(4, 1, 1), torch.ones(4, 1, 1)
+    alpha_bar = torch.tensor([0.0, 0.8, 0.9, 1.0])
+    losses = [capped_l2(predicted[i : i + 1], true[:1], alpha_bar[i : i + 1]).item() for i in range(4)]
+    assert losses == pytest.approx([1, 1, 0.5, 0], abs=1e-6)
+    assert l1(predicted, 3 * true, alpha_bar).item() == 3
+
+
+@pytest.mark.parametrize(("times", "mean"), [(uniform_times, 1 / 2), (high_noise_times, 3 / 5)])
+def test_time_steps_cover_the_whole_schedule(times, mean: float):
+    drawn = times(20_000, 100, torch.Generator().manual_seed(0))
+    assert drawn.max() == 99
+    assert drawn.min() <= 2
+    assert drawn.float().mean().item() / 99 == pytest.approx(mean, abs=0.01)
+
+
+def test_distance_and_times_are_the_callers_choice():
+    model = Spy()
+    objective = TwoStage(distance=lambda v, *_: 0 * v.sum() + 7, times=lambda batch, *_: torch.full((batch,), 42))
+    losses = run(model, objective)
+    assert losses["stage1"] == losses["stage2"] == 7
+    assert all((t == 42).all() for _, t, _ in model.calls)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lgcvd.schedule import Schedule, cosine_betas, respaced_timesteps
+
+SCHEDULE = Schedule(1000)
+
+
+@given(t=st.integers(0, 999), seed=st.integers(0, 99))
+def test_conversions_invert_each_other(t: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    x0 = torch.rand((2, 3, 1, 4, 4), generator=generator) * 2 - 1
+    noise = torch.randn(x0.shape, generator=generator)
+    times = torch.tensor([t, 999 - t])
+    x_t, velocity = SCHEDULE.add_noise(x0, noise, times), SCHEDULE.velocity(x0, noise, times)
+    torch.testing.assert_close(SCHEDULE.x0(x_t, velocity, times), x0, atol=1e-5, rtol=0)
+
+
+@given(t=st.integers(0, 999), mean=st.floats(-1, 1), std=st.floats(0.1, 1.0))
+def test_output_of_a_perfect_network_is_the_velocity_and_has_unit_variance(t: int, mean: float, std: float):
+    """Karras et al. 2022, table 1: x0 = mean + c_skip (x_t - signal mean) - c_out output."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = mean + std * torch.randn((1, 50_000), generator=generator)
+    noise, times = torch.randn(x0.shape, generator=generator), torch.tensor([t])
+    x_t = SCHEDULE.add_noise(x0, noise, times)
+    signal, sigma = SCHEDULE.signal_and_noise(times, x_t)
+    variance = (signal * std) ** 2 + sigma**2
+    output = (signal * std**2 / variance * (x_t - signal * mean) + mean - x0) * variance.sqrt() / (std * sigma)
+    velocity = SCHEDULE.velocity_from_output(x_t, output, times, mean, std)
+    torch.testing.assert_close(velocity, SCHEDULE.velocity(x0, noise, times), atol=2e-3, rtol=0)
+    assert output.std().item() == pytest.approx(1, abs=0.02)
+
+
+@given(t=st.integers(0, 999), mean=st.floats(-1, 1), std=st.floats(0.1, 1.0))
+def test_standardised_noisy_clips_have_mean_0_and_variance_1(t: int, mean: float, std: float):
+    generator = torch.Generator().manual_seed(0)
+    x0 = mean + std * torch.randn((1, 50_000), generator=generator)
+    times = torch.tensor([t])
+    x_t = SCHEDULE.add_noise(x0, torch.randn(x0.shape, generator=generator), times)
+    standard = SCHEDULE.standardise(x_t, times, mean, std)
+    assert standard.mean().item() == pytest.approx(0, abs=0.02)
+    assert standard.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_without_statistics_the_network_sees_the_noisy_clip_and_paints_the_velocity():
+    x_t, output, times = torch.randn(2, 8), torch.randn(2, 8), torch.tensor([0, 999])
+    torch.testing.assert_close(SCHEDULE.standardise(x_t, times, 0.0, 1.0), x_t)
+    torch.testing.assert_close(SCHEDULE.velocity_from_output(x_t, output, times, 0.0, 1.0), output)
+
+
+def test_signal_falls_from_almost_all_to_almost_none():
+    alpha_bar = SCHEDULE.alpha_bar
+    assert (alpha_bar.diff() < 0).all()
+    assert alpha_bar[0] > 0.9999
+    assert 0 < alpha_bar[-1] < 1e-6
+
+
+def test_cosine_schedule_has_the_papers_shape():
+    alpha_bar = torch.cumprod(1 - cosine_betas(1000), 0)
+    half = torch.cos(torch.tensor((0.5 + 0.008) / 1.008) * torch.pi / 2) ** 2
+    start = torch.cos(torch.tensor(0.008 / 1.008) * torch.pi / 2) ** 2
+    assert alpha_bar[499].item() == pytest.approx((half / start).item(), rel=1e-6)
+    assert cosine_betas(1000).max() == 0.9999
+
+
+def test_schedule_adds_nothing_to_a_checkpoint():
+    assert not SCHEDULE.state_dict()
+    assert not list(SCHEDULE.parameters())
+
+
+def test_respaced_steps_are_as_many_as_asked_and_start_at_pure_noise():
+    for steps in range(1, 1001):
+        timesteps = respaced_timesteps(steps, 1000)
+        assert len(timesteps) == steps
+        assert timesteps[0] == 999
+        assert timesteps == sorted(timesteps, reverse=True)
+        assert steps == 1 or timesteps[-1] == 0
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_impossible_numbers_of_steps_are_refused(steps: int):
+    with pytest.raises(ValueError, match="between 1 and 1000"):
+        respaced_timesteps(steps, 1000)
