@@ -6,6 +6,7 @@ import os
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: otherwise the server calls home
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["NO_PROXY"] = f"{os.environ.get('NO_PROXY', '')},localhost,127.0.0.1"  # launch() asks the page of itself
 
 import argparse
 import html
@@ -403,7 +404,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     elem_id="film",
                 )
                 download = gr.DownloadButton("Download the video", size="md", visible=False, elem_id="download")
-                with gr.Row(visible=False) as curves:
+                with gr.Row(visible=False, elem_id="curves") as curves:
                     curve = {
                         "x": "frame",
                         "color": "answer",

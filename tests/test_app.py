@@ -1,0 +1,226 @@
+"""The demo's handlers, without a browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import demo_app
+import lgcvd
+from demo_app import Run, View
+from lgcvd import video
+
+SETTINGS = {"start": 0, "frames": 7, "sampler": "ddim", "steps": 2, "seed": 3}
+
+
+@pytest.fixture
+def model(tiny_model: lgcvd.LGCVD, tmp_path: Path) -> str:
+    lgcvd.save(tiny_model, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def clip(digits_clip: Tensor, tmp_path: Path) -> str:
+    """14 frames."""
+    video.write_video(tmp_path / "clip.mp4", digits_clip[0], 10)
+    return str(tmp_path / "clip.mp4")
+
+
+def predict(clip: str, model: str, run: Run | None = None, **changes) -> Iterator[View]:
+    return demo_app.predict(run or Run(), clip, model, **(SETTINGS | changes))
+
+
+def last(views: Iterator[View]) -> View:
+    *_, view = views
+    return view
+
+
+def sentence(view: View) -> str:
+    """The message of an error view, whose buttons must be ready for the next try."""
+    assert 'class="status error"' in view.status
+    assert view.predict["interactive"]
+    assert not view.stop["interactive"]
+    assert view.video == demo_app.SAME
+    return re.sub("<.*?>", "", view.status)
+
+
+def decoded(path: str) -> int:
+    """How many frames of an MP4 can be decoded; its format must be one that every browser plays."""
+    with av.open(path) as file:
+        stream = file.streams.video[0]
+        assert (stream.codec.name, stream.format.name) == ("h264", "yuv420p")
+        return sum(1 for _ in file.decode(stream))
+
+
+def test_a_clip_becomes_a_film_a_strip_and_curves(clip, model):
+    shares = []
+    for view in predict(clip, model):
+        shares += [float(share) for share in re.findall(r'<progress value="(.*?)"', view.status)]
+        films = [view.video["value"]] if view.video.get("value") else []
+        frames = [decoded(film) for film in films]
+        if view.strip.get("value"):
+            assert Path(view.strip["value"]).stat().st_size > 0
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert frames == [2 + 7]
+    assert view.download["value"] == view.video["value"]
+    assert "7 new frames" in view.status
+    assert list(view.psnr["frame"][:7]) == list(range(3, 10))
+    assert set(view.psnr["answer"]) == {"prediction", "last frame", "black"}
+    assert view.predict["interactive"]
+    assert not Path(view.video["value"]).exists(), "files of a finished prediction are removed; gradio has its copy"
+
+
+def test_the_same_seed_gives_the_same_prediction(clip, model):
+    first, again, other = (last(predict(clip, model, seed=seed)).psnr for seed in (3, 3, 4))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def test_a_clip_that_ends_with_its_observed_frames_has_no_curves(clip, model):
+    view = last(predict(clip, model, start=12))
+    assert view.curves == demo_app.SAME
+    assert "7 new frames" in view.status
+
+
+def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model, tmp_path, digits_clip):
+    def sound(path: Path) -> None:
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(bytes(16000))
+
+    bad = {
+        "empty.mp4": (lambda path: path.write_bytes(b""), "is empty"),
+        "text.mp4": (lambda path: path.write_text("not a film"), "cannot be read as a video"),
+        "half.mp4": (lambda path: path.write_bytes(Path(clip).read_bytes()[:300]), "half.mp4"),
+        "sound.wav": (sound, "no pictures in it, only sound"),
+        "one.gif": (lambda path: video.write_video(path, digits_clip[0, :1], 10), "has only 1 frame, and 2 are needed"),
+    }
+    for name, (make, words) in bad.items():
+        make(tmp_path / name)
+        assert words in sentence(last(predict(str(tmp_path / name), model)))
+        [(picture, note, start)] = demo_app.look(str(tmp_path / name), model, 0, picture=True)
+        assert words in note
+        assert (picture["visible"], start) == (False, demo_app.SAME)
+    assert "7 new frames" in last(predict(clip, model)).status
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frames": 121}, "1 to 120 frames, not 121: ask for fewer"),
+        ({"start": 13}, "start earlier"),
+        ({"sampler": "euler"}, "there is no sampler"),
+        ({"steps": 0}, "steps must be between"),
+    ],
+)
+def test_an_impossible_wish_gets_its_sentence(clip, model, changes, words):
+    assert words in sentence(last(predict(clip, model, **changes)))
+
+
+def test_a_missing_or_broken_model_gets_its_sentence_until_it_is_mended(clip, model):
+    assert "there is no model" in sentence(last(predict(clip, "no-such-model")))
+    weights, aside = Path(model, "model.safetensors"), Path(model, "aside")
+    shutil.move(weights, aside)
+    assert "model.safetensors is missing" in sentence(last(predict(clip, model)))
+    weights.write_bytes(b"foreign")
+    assert "does not fit" in sentence(last(predict(clip, model)))
+    shutil.move(aside, weights)
+    assert "7 new frames" in last(predict(clip, model)).status
+
+
+def test_stop_ends_within_a_step_and_keeps_what_was_made(clip, model):
+    run, steps_after = Run(), -1
+    for view in predict(clip, model, run, steps=20):
+        steps_after += run.stopped
+        if "step 3 of 20" in view.status:
+            assert demo_app.stop(run) == View()
+        if view.video.get("value"):
+            frames = decoded(view.video["value"])
+    assert steps_after == 0
+    assert "Stopped in window 1 of 2, after step 3 of 20" in view.status
+    assert frames == 2 + 6
+    assert view.predict["interactive"]
+
+
+def test_stop_before_its_turn_makes_no_prediction(clip, model):
+    run, _ = demo_app.begin()
+    assert "before the prediction began" in demo_app.stop(run).status
+    assert list(predict(clip, model, run)) == [View()]
+
+
+def test_a_fault_of_the_page_leaves_it_usable(clip, model, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(demo_app, "read", lambda *_: 1 / 0)
+        assert "try other settings" in sentence(last(predict(clip, model)))
+    assert "7 new frames" in last(predict(clip, model)).status
+
+
+def test_names_of_uploads_are_shown_as_text(model, tmp_path):
+    path = tmp_path / "<img src=x onerror=alert(1)>.mp4"
+    path.write_text("not a film")
+    assert "<img" not in last(predict(str(path), model)).status
+
+
+def test_looking_at_a_clip_says_what_the_model_gets(clip, model):
+    for moving, note, start in demo_app.look(clip, model, 20, picture=True):
+        assert "14 frames, 10 a second" in note
+        assert "16 x 16 pixels" in note
+        assert (start["maximum"], start["value"]) == (12, 12)
+        assert Path(moving["value"]).read_bytes().startswith(b"GIF")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    suffix=st.sampled_from([".mp4", ".gif", ".webm"]),
+    junk=st.binary(max_size=2000),
+    keep=st.integers(0, 4000),
+    skip=st.integers(0, 40),
+)
+def test_no_bytes_break_the_page(clip, model, tmp_path, suffix, junk, keep, skip):
+    good = Path(clip).read_bytes()
+    path = tmp_path / f"fuzzed{suffix}"
+    path.write_bytes(good[:keep] + junk + good[keep + skip :])
+    for _, note, _ in demo_app.look(str(path), model, 0, picture=False):
+        assert 'class="status error"' in note or 'class="status note"' in note
+
+
+def test_examples_are_clips_of_the_test_split(tmp_path, model):
+    for path in demo_app.make_examples(tmp_path):
+        assert len(demo_app.read(path, demo_app.load(model), 0, 100).frames) == 30
+
+
+def test_the_page_offers_the_models_it_is_given_and_bounds_its_queue(model, tmp_path):
+    app = demo_app.build_app([model], tmp_path)
+    choices = [block.choices for block in app.blocks.values() if getattr(block, "label", "") == "Model"]
+    assert choices == [[("model", model)]]
+    assert app._queue.max_size == demo_app.QUEUE
+
+
+def test_a_broken_model_folder_ends_the_start_with_code_2(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["demo_app.py", "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        demo_app.main()
+    assert end.value.code == 2
+    assert "config.json is missing" in capsys.readouterr().err
+
+
+def test_a_taken_port_ends_the_start_with_code_2(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(sys, "argv", ["demo_app.py", "--port", str(taken.getsockname()[1])])
+        with pytest.raises(SystemExit) as end:
+            demo_app.main()
+    assert end.value.code == 2
+    assert "is taken" in capsys.readouterr().err

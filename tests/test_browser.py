@@ -1,0 +1,199 @@
+"""The demo as its visitor meets it: in Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import av
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import lgcvd
+from lgcvd import video
+
+pytestmark = [pytest.mark.app, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 240
+"""Seconds that anything may take on a busy machine; nothing waits longer than it must."""
+
+WATCHED_START = """
+import runpy, sys
+log = open(sys.argv[1], "a", buffering=1)
+def watch(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple):
+        log.write(f"{args[1][0]}\\n")
+    elif event == "socket.getaddrinfo" and args[0]:
+        log.write(f"{args[0]}\\n")
+sys.addaudithook(watch)
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script and notes every host that its process connects to or looks up."""
+
+THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        verdict = pytest.fail if os.environ.get("LGCVD_REQUIRE_BROWSER") == "1" else pytest.skip
+        verdict(f"no Chromium on this machine ({', '.join(names)}): install the system's chromium package.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Server:
+    """The demo in a process of its own."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url, self.hosts, self.output = f"http://127.0.0.1:{port}/", folder / "hosts.txt", folder / "output.txt"
+        command = [sys.executable, "-c", WATCHED_START, self.hosts, "demo_app.py", "--port", str(port)]
+        quiet = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}  # opens no browser
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [*command, "--share", "no", "--model", model], cwd=ROOT, env=quiet, stdout=output, stderr=output
+            )
+        end = time.monotonic() + PATIENCE
+        while self.url not in self.output.read_text():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < end, "the demo did not start in time"
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The demo with a tiny model of random weights, chosen, beside the shipped ones; not started without a browser."""
+    folder = tmp_path_factory.mktemp("demo")
+    lgcvd.save(lgcvd.LGCVD(lgcvd.PRESETS["tiny"].model), folder / "tiny")
+    server = Server(folder / "tiny", folder)
+    yield server
+    server.process.terminate()
+    server.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames."""
+    path = tmp_path_factory.mktemp("clips") / "digits.mp4"
+    video.write_video(path, lgcvd.MovingDigits("test", frames=12)[0], 10)
+    return path
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """A fresh visit. Every request of it, and every host the server spoke to, must be of this machine."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(1000 * PATIENCE)
+    expect.set_options(timeout=1000 * PATIENCE)
+    addresses, errors = [], []
+    page.on("request", lambda request: addresses.append(request.url))
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(server.url)
+    expect(page.locator("#note")).to_contain_text("The model sees them")
+    yield page
+    page.close()
+    away = [url for url in addresses if urlparse(url).scheme not in ("data", "blob")]
+    assert {urlparse(url).hostname for url in away} == {"127.0.0.1"}
+    hosts = set(server.hosts.read_text().split())
+    assert hosts, "the server asks its own page whether it is up, so the watch must have seen that"
+    assert hosts <= THIS_MACHINE
+    assert not errors
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("input[type=file]", path)
+
+
+def set_number(page: Page, label: str, value: int) -> None:
+    box = page.get_by_label(f"number input for {label}")
+    box.fill(str(value))
+    box.press("Tab")
+
+
+def test_an_uploaded_clip_becomes_a_film_that_plays_and_downloads(page, clip, tmp_path):
+    upload(page, clip)
+    expect(page.locator("#note")).to_contain_text("12 frames, 10 a second")
+    set_number(page, "New frames", 14)
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("14 new frames in")
+    film = page.locator("#film video")
+    expect(film).to_be_visible()
+    page.wait_for_function("document.querySelector('#film video').currentTime > 0.2")
+    before = film.evaluate("film => film.currentTime")
+    page.wait_for_function(f"document.querySelector('#film video').currentTime != {before}")
+    assert film.evaluate("film => [film.videoWidth > 0, film.paused, film.duration]") == [True, False, 1.6]
+    expect(page.locator("#strip img")).to_be_visible()
+    expect(page.locator("#curves canvas, #curves svg.marks")).to_have_count(2)
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "film.mp4")
+    with av.open(tmp_path / "film.mp4") as file:
+        assert sum(1 for _ in file.decode(video=0)) == 2 + 14
+
+
+def test_a_bad_upload_is_told_on_the_page_and_the_next_prediction_works(page, clip, tmp_path):
+    (tmp_path / "text.mp4").write_text("not a film")
+    (tmp_path / "half.mp4").write_bytes(clip.read_bytes()[:400])
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    for name, words in (("text.mp4", "cannot be read"), ("half.mp4", "half.mp4"), ("empty.mp4", "is empty")):
+        upload(page, tmp_path / name)
+        expect(page.locator("#note .error")).to_contain_text(words)
+        page.click("#predict")
+        expect(page.locator("#status .error")).to_contain_text(words)
+        expect(page.locator("#predict")).to_be_enabled()
+        page.get_by_label("Clear").click()
+        expect(page.locator("#note .error")).to_have_count(0)
+    set_number(page, "New frames", 6)
+    page.click("#predict")  # nothing is uploaded now: the first example
+    expect(page.locator("#status")).to_contain_text("6 new frames in")
+    expect(page.locator("#film video")).to_be_visible()
+
+
+def test_stop_ends_a_long_prediction_and_keeps_its_film(page):
+    set_number(page, "New frames", 120)
+    page.get_by_text("Model, sampler, steps and seed").click()
+    set_number(page, "Steps a window", 100)
+    page.locator("#examples button").nth(3).click()
+    page.click("#predict")
+    expect(page.locator("#predict")).to_be_disabled()
+    expect(page.locator("#status")).to_contain_text("Window 1 of 20")
+    page.click("#stop")
+    expect(page.locator("#status")).to_contain_text("Stopped in window")
+    expect(page.locator("#film video")).to_be_visible()
+    page.wait_for_function("document.querySelector('#film video').videoWidth > 0")
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.locator("#stop")).to_be_disabled()
+
+
+def test_the_page_fits_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    set_number(page, "New frames", 6)
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("6 new frames in")
+    expect(page.locator("#film video")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
