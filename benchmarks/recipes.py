@@ -27,9 +27,6 @@ FOUND = replace(FOUND, train=replace(FOUND.train, iterations=10**9, single_stage
 """The preset's first phase, without an end."""
 
 
-PLAIN = {"data_mean": 0.0, "data_std": 1.0}
-
-
 def changed(model: dict | None = None, **settings: object) -> Preset:
     """The found recipe with other settings of the model and of the training."""
     return Preset(replace(FOUND.model, **model or {}), replace(FOUND.train, **settings))
@@ -37,14 +34,15 @@ def changed(model: dict | None = None, **settings: object) -> Preset:
 
 RECIPES: dict[str, Preset] = {
     "the preset": FOUND,
-    "no preconditioning": changed(PLAIN),
+    "velocity as output": changed({"output": "velocity"}),
+    "data not standardised": changed({"data_mean": 0.0, "data_std": 1.0}),
     "L1": changed(loss="l1"),
     "uniform time steps": changed(times="uniform"),
     "two stages from the start": changed(single_stage=0),
     "the paper's task mix": changed(tasks=TaskMix()),
     "rate 1e-4": changed(rate=1e-4),
     "the paper's recipe": changed(
-        PLAIN,
+        {"output": "velocity", "data_mean": 0.0, "data_std": 1.0},
         loss="l1",
         times="uniform",
         rate=1e-4,

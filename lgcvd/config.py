@@ -33,10 +33,12 @@ class ModelConfig:
     """The same for the way up, when it differs from the way down (the authors' released weights)."""
     head_channels: int = 128
     """Channels of an attention head."""
+    output: Literal["velocity", "x0"] = "velocity"
+    """What the last layer paints. The model's answer is a velocity either way; "x0" derives it from a clean clip."""
     data_mean: float = 0.0
-    """Mean of the training data's pixels in [-1, 1]; see ``Schedule.velocity_from_output``."""
+    """Mean of the training data's pixels in [-1, 1]: the network sees, and paints, clips less this mean ..."""
     data_std: float = 1.0
-    """Their standard deviation; with a mean of 0 and this at 1 the last layer paints the velocity itself."""
+    """... over this standard deviation."""
     timesteps: int = 1000
     """Length of the diffusion."""
 
@@ -68,13 +70,13 @@ class ModelConfig:
         return self.patch_size * 2 ** (len(self.multipliers) - 1)
 
     def check_width(self) -> None:
-        """Raise ``UserError`` if the finest level is too narrow for what has to pass it."""
+        """Raise ``UserError`` if the finest level is too narrow for the noise that has to pass it."""
         least = self.clip_frames * self.channels * self.patch_size**2
-        if self.dim < least:
+        if self.output == "velocity" and self.dim < least:
             raise UserError(
                 f"dim {self.dim} is too narrow: velocity carries the noise of {self.clip_frames} frames x "
-                f"{self.channels} channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {least} or "
-                "a smaller patch_size."
+                f"{self.channels} channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {least}, "
+                'a smaller patch_size, or output "x0".'
             )
 
     def check_size(self, height: int, width: int) -> None:
@@ -147,22 +149,23 @@ PRESETS: dict[str, Preset] = {
             multipliers=(1, 2, 2),
             attention=(8, 16),
             head_channels=64,
+            output="x0",
             data_mean=-0.92,
             data_std=0.38,
         ),
         TrainConfig(
-            iterations=5500,
+            iterations=4000,
             batch_size=8,
             rate=1e-3,
             beta2=0.99,
             warmup=200,
-            cooldown=1000,
+            cooldown=600,
             clip_grad=1.0,
             ema=0.999,
             loss="l2",
             times="high_noise",
             tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-            single_stage=3500,
+            single_stage=2500,
             save_every=250,
         ),
     ),

@@ -124,11 +124,13 @@ class LGCVD(
         planes = 2 * (context.positions + 1) / (self.config.clip_frames + 1) - 1
         planes = planes.to(frames.dtype)[:, :, None, None, None].expand_as(frames[:, :, :1])
         local = torch.cat([self._standardise(frames), planes], dim=2)
-        statistics = self.config.data_mean, self.config.data_std
-        noisy = self.schedule.standardise(x_t, t, *statistics)
+        mean, std = self.config.data_mean, self.config.data_std
+        noisy = self.schedule.standardise(x_t, t, mean, std)
         memory = context.memory.expand(len(x_t), -1, -1, -1)
         output = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(noisy)], dim=1), t, memory))
-        return self.schedule.velocity_from_output(x_t, output, t, *statistics)
+        return (
+            output if self.config.output == "velocity" else self.schedule.velocity_from_x0(x_t, mean + std * output, t)
+        )
 
     def _standardise(self, clean: Tensor) -> Tensor:
         """Clean frames with the mean 0 and deviation 1 that the network is made for."""

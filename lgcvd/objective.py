@@ -40,10 +40,7 @@ def uniform_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
 
 
 def high_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
-    """``t = steps * u^(2/3)``: denser where there is more noise, since structure is decided there.
-
-    A stronger pull, ``sqrt(u)``, was seen to leave grain in the frames: too few draws teach to remove the last noise.
-    """
+    """``t = steps * u^(2/3)``: denser where there is more noise, since structure is decided there."""
     return (steps * torch.rand(batch, generator=generator) ** (2 / 3)).long().clamp(max=steps - 1)
 
 

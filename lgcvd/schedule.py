@@ -59,22 +59,14 @@ class Schedule(nn.Module):
         return signal * x_t - sigma * velocity
 
     def standardise(self, x_t: Tensor, t: Tensor, mean: float, std: float) -> Tensor:
-        """The noisy clip with mean 0 and variance 1, given the data's mean and deviation."""
+        """The noisy clip with mean 0 and variance 1, given the data's (Karras et al. 2022, table 1: ``c_in``)."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return (x_t - signal * mean) * ((signal * std) ** 2 + sigma**2).rsqrt()
 
-    def velocity_from_output(self, x_t: Tensor, output: Tensor, t: Tensor, mean: float, std: float) -> Tensor:
-        """The velocity that a network's unit-variance ``output`` stands for, given the data's mean and deviation.
-
-        With ``standardise``, this is the preconditioning of Karras et al. 2022 (table 1) for a schedule that preserves
-        variance: what the noisy clip alone tells of the clean one comes in by a skip, and the network paints data where
-        there is mostly noise, and noise where there is little. With mean 0 and std 1 there is no skip, and the output
-        is the velocity.
-        """
+    def velocity_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """The velocity that a clean clip implies: ``(sqrt(alpha_bar) x_t - x0) / sqrt(1 - alpha_bar)``."""
         signal, sigma = self.signal_and_noise(t, x_t)
-        variance = (signal * std) ** 2 + sigma**2
-        skip = signal * sigma * (1 - std**2) / variance
-        return skip * (x_t - signal * mean) + std * variance.rsqrt() * output - sigma * mean
+        return (signal * x_t - x0) / sigma
 
 
 def respaced_timesteps(steps: int, total: int = 1000) -> list[int]:

@@ -13,7 +13,7 @@ def test_paper_presets_are_the_papers(preset: str, size: int):
     model, train = PRESETS[preset].model, PRESETS[preset].train
     assert (model.context_frames, model.new_frames, model.channels, model.image_size) == (2, 6, 3, (size, size))
     assert (model.dim, model.multipliers, model.head_channels, model.timesteps) == (128, (1, 2, 3, 4), 128, 1000)
-    assert (model.patch_size, model.data_mean, model.data_std) == (1, 0, 1)
+    assert (model.patch_size, model.output, model.data_mean, model.data_std) == (1, "velocity", 0, 1)
     assert (train.rate, train.loss, train.times) == (1e-4, "l1", "uniform")
 
 
@@ -36,6 +36,7 @@ def test_widths_too_narrow_for_velocity_are_refused(channels: int, patch_size: i
     config.check_width()
     with pytest.raises(UserError, match=f"too narrow.*dim >= {least}"):
         replace(config, dim=least - 2).check_width()
+    replace(config, dim=least - 2, output="x0").check_width()  # a clean clip fits in fewer
 
 
 @pytest.mark.parametrize(

@@ -72,18 +72,24 @@ def test_samples_of_a_batch_do_not_mix(tiny_model: LGCVD):
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_with_data_statistics_the_network_works_on_standardised_clips(tiny_model: LGCVD):
-    mean, std, t, schedule = -0.5, 0.4, torch.tensor([300, 700]), tiny_model.schedule
-    model = LGCVD(replace(TINY, data_mean=mean, data_std=std))
-    model.load_state_dict(tiny_model.state_dict())
-    output = velocity(
-        tiny_model,
-        x_t=schedule.standardise(clip(2), t, mean, std),
-        frames=(clip(1)[:, :2] - mean) / std,
-        memory=tiny_model.remember((clip(3) - mean) / std),
-    )
-    expected = schedule.velocity_from_output(clip(2), output, t, mean, std)
-    torch.testing.assert_close(velocity(model, memory=model.remember(clip(3))), expected)
+def test_painting_a_clean_clip_gives_the_velocity_that_it_implies(tiny_model: LGCVD):
+    painter = LGCVD(replace(TINY, output="x0"))
+    painter.load_state_dict(tiny_model.state_dict())
+    painted, t = velocity(tiny_model), torch.tensor([300, 700])
+    torch.testing.assert_close(velocity(painter), painter.schedule.velocity_from_x0(clip(2), painted, t))
+
+
+def test_a_network_for_standardised_clips_is_one_for_plain_ones_on_other_data(tiny_model: LGCVD):
+    mean, std, t = -0.5, 0.4, torch.tensor([0, 0])  # at t = 0 the noisy clip is as good as clean
+    estimates = []
+    for statistics in ({}, {"data_mean": mean, "data_std": std}):
+        model = LGCVD(replace(TINY, output="x0", **statistics))
+        model.load_state_dict(tiny_model.state_dict())
+        clean = mean + std * clip(2) if statistics else clip(2)
+        context = local_context(clean, torch.tensor([[0, 1], [4, 5]]), model.remember(clean))
+        with torch.no_grad():
+            estimates.append(model.schedule.x0(clean, model(clean, t, context), t))
+    torch.testing.assert_close(mean + std * estimates[0], estimates[1], atol=2e-3, rtol=0)
 
 
 def test_memory_is_averaged_with_what_was_remembered(tiny_model: LGCVD):

@@ -29,7 +29,7 @@ class Ideal(VideoDenoiser):
         distance = (x_t.unsqueeze(1) - signal.unsqueeze(1) * self.data).flatten(2).square().sum(2)
         likely = (-distance / (2 * sigma.flatten(1) ** 2)).softmax(1)
         x0 = torch.einsum("bn,ntchw->btchw", likely, self.data)
-        return (signal * x_t - x0) / sigma
+        return self.schedule.velocity_from_x0(x_t, x0, t)
 
 
 def noise(seed: int = 0, batch: int = 2) -> Tensor:
