@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lgcvd import LGCVD, About, UserError, load, save, shipped_models
+
+ABOUT = About("mine", data="moving digits", licence="MIT", step=123)
+
+
+@pytest.fixture
+def folder(tiny_model: LGCVD, tmp_path: Path) -> Path:
+    save(tiny_model, tmp_path / "model", ABOUT)
+    return tmp_path / "model"
+
+
+def same_weights(a: LGCVD, b: LGCVD) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_what_is_saved_comes_back(tiny_model: LGCVD, folder: Path):
+    model = load(folder)
+    assert (model.config, model.about) == (tiny_model.config, ABOUT)
+    assert not model.training
+    assert same_weights(model, tiny_model)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_half_precision_halves_the_file_and_computes_in_single(tiny_model: LGCVD, folder: Path, tmp_path: Path):
+    save(tiny_model, tmp_path / "half", dtype=torch.float16)
+    model = load(tmp_path / "half")
+    for ours, exact in zip(model.parameters(), tiny_model.parameters(), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, exact, atol=1e-3, rtol=1e-3)
+    sizes = [(path / "model.safetensors").stat().st_size for path in (tmp_path / "half", folder)]
+    assert sizes[0] < 0.7 * sizes[1]
+    assert next(tiny_model.parameters()).dtype == torch.float32
+
+
+def test_config_file_carries_all_that_the_use_needs(tiny_model: LGCVD, folder: Path):
+    written = json.loads((folder / "config.json").read_text())
+    assert written["about"] == asdict(ABOUT)
+    assert written["model"] == json.loads(json.dumps(asdict(tiny_model.config)))
+
+
+def test_saving_anew_replaces_the_old(tiny_model: LGCVD, folder: Path):
+    with torch.no_grad():
+        next(tiny_model.parameters()).add_(1)
+    save(tiny_model, folder, About("newer"))
+    assert load(folder).about.name == "newer"
+    assert same_weights(load(folder), tiny_model)
+
+
+def test_failed_save_leaves_the_old_folder_whole(
+    tiny_model: LGCVD, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def disk_full(self: LGCVD, target: str) -> None:
+        (Path(target) / "config.json").write_text("{")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(LGCVD, "save_pretrained", disk_full)
+    with pytest.raises(OSError, match="no space"):
+        save(tiny_model, folder, About("newer"))
+    monkeypatch.undo()
+    assert load(folder).about == ABOUT
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_missing_file_is_named(folder: Path, file: str):
+    (folder / file).unlink()
+    with pytest.raises(UserError, match=f"{file} is missing"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is not an lgcvd model's config"),
+        ("[1]", "is not an lgcvd model's config"),
+        ('{"architectures": ["GPT2"]}', "is not an lgcvd model's config"),
+        ('{"model": "gpt2"}', "is not an lgcvd model's config"),
+        ('{"model": {"dim": "wide"}}', "is not an lgcvd model's config"),
+        ('{"model": {"dim": 7}}', "dim must be"),
+        ('{"model": {"magic": 1}}', r"unknown settings \(magic\)"),
+    ],
+)
+def test_foreign_config_is_refused(folder: Path, content: str, words: str):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(UserError, match=words):
+        load(folder)
+
+
+def test_weights_of_another_model_are_refused_by_name(folder: Path):
+    save_file({"foreign": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"(?s)does not fit config\.json .*Missing key.*copy both from one checkpoint"):
+        load(folder)
+
+
+@pytest.mark.parametrize("length", [0, 5, 2000])
+def test_truncated_weights_are_refused(folder: Path, length: int):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:length])
+    with pytest.raises(UserError, match="does not fit"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_unknown_name_is_refused_with_the_choice(name: str):
+    with pytest.raises(UserError, match=r"moving-digits.*hub id"):
+        load(name)
+
+
+def test_hub_id_that_cannot_be_fetched_is_refused():
+    with pytest.raises(UserError, match="neither a folder here"):
+        load("nobody/nothing")
+
+
+def test_every_shipped_model_loads_and_says_what_it_is():
+    assert "moving-digits" in shipped_models()
+    for name in shipped_models():
+        about = load(name).about
+        assert (about.name, bool(about.data), bool(about.licence)) == (name, True, True)

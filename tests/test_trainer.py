@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
+from lgcvd.trainer import CHECKPOINT, Batches, learning_rate
+
+CONFIG = TrainConfig(iterations=6, batch_size=2, rate=1e-3, warmup=2, cooldown=3, save_every=3, seed=5)
+DATA = MovingDigits(length=7, frames=14, image_size=16)
+
+
+def fresh_model() -> LGCVD:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return LGCVD(PRESETS["tiny"].model)
+
+
+def steps_of(config: TrainConfig = CONFIG, *, data=DATA, **options) -> list[TrainStep]:
+    return list(train(fresh_model(), data, config, **options))
+
+
+def weights(step: TrainStep) -> list[Tensor]:
+    return list(step.model.state_dict().values())
+
+
+def same(a: TrainStep, b: TrainStep) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> list[TrainStep]:
+    return steps_of()
+
+
+def test_every_iteration_is_told(uninterrupted: list[TrainStep]):
+    assert [step.iteration for step in uninterrupted] == [1, 2, 3, 4, 5, 6]
+    for step in uninterrupted:
+        assert step.loss == pytest.approx((step.losses["stage1"] + step.losses["stage2"]) / 2)
+        assert not step.saved
+
+
+def test_killed_run_goes_on_as_if_it_had_never_stopped(uninterrupted: list[TrainStep], tmp_path: Path):
+    run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
+    first = [next(run) for _ in range(4)]
+    assert [step.saved for step in first] == [False, False, True, False]
+    killed_at_3 = (tmp_path / CHECKPOINT).read_bytes()
+    run.close()
+    (tmp_path / CHECKPOINT).write_bytes(killed_at_3)
+
+    resumed = steps_of(folder=tmp_path)
+    assert [step.iteration for step in resumed] == [4, 5, 6]
+    assert [step.losses for step in resumed] == [step.losses for step in uninterrupted[3:]]
+    assert same(resumed[-1], uninterrupted[-1])
+
+
+def test_run_that_its_caller_stops_keeps_its_last_iteration(uninterrupted: list[TrainStep], tmp_path: Path):
+    run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
+    for _ in range(4):
+        next(run)
+    run.close()
+    resumed = steps_of(folder=tmp_path)
+    assert [step.iteration for step in resumed] == [5, 6]
+    assert same(resumed[-1], uninterrupted[-1])
+
+
+def test_resuming_with_other_settings_names_the_difference(tmp_path: Path):
+    steps_of(replace(CONFIG, iterations=1), folder=tmp_path)
+    changed = replace(CONFIG, iterations=1, rate=0.5, tasks=TaskMix(prediction=1))
+    with pytest.raises(UserError, match=r"train\.rate: 0\.001 there, 0\.5 here; train\.tasks\.prediction: 0\.45"):
+        steps_of(changed, folder=tmp_path)
+    wider = LGCVD(replace(PRESETS["tiny"].model, dim=16))
+    with pytest.raises(UserError, match=r"model\.dim: 8 there, 16 here"):
+        next(train(wider, DATA, replace(CONFIG, iterations=1), folder=tmp_path))
+
+
+@pytest.mark.parametrize("broken", ["os.replace", "torch.save"])
+def test_kill_during_a_save_leaves_the_old_checkpoint(
+    broken: str, uninterrupted: list[TrainStep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def killed(*args: object) -> None:
+        if broken == "torch.save":
+            args[1].write_bytes(b"half of a check")
+        raise KeyboardInterrupt
+
+    run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
+    for _ in range(5):
+        next(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(os if broken == "os.replace" else torch, broken.split(".")[1], killed)
+        with pytest.raises(KeyboardInterrupt):
+            next(run)
+    resumed = steps_of(folder=tmp_path)
+    assert [step.iteration for step in resumed] == [4, 5, 6]
+    assert same(resumed[-1], uninterrupted[-1])
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+@pytest.mark.parametrize("content", [b"", b"foreign"])
+def test_damaged_checkpoint_is_refused(content: bytes, tmp_path: Path):
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        steps_of(folder=tmp_path)
+
+
+def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
+    data = [torch.zeros(14, 1, 16, 16)] * 2 + [torch.full((14, 1, 16, 16), float("nan"))] * 4
+    model = fresh_model()
+    with pytest.raises(UserError, match=r"stage1 became nan at iteration .*lower rate"):
+        list(train(model, data, replace(CONFIG, iterations=3)))
+    assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+def test_average_follows_the_weights_of_encoder_and_denoiser():
+    model = fresh_model()
+    start = {name: weight.clone() for name, weight in model.named_parameters()}
+    *_, last = train(model, DATA, replace(CONFIG, rate=1e-2, ema=0.9))
+    averaged = dict(last.model.named_parameters())
+    for name, weight in model.named_parameters():
+        assert not torch.equal(averaged[name], weight), name
+        assert not torch.equal(averaged[name], start[name]), name
+        assert (averaged[name] - weight).norm() < (start[name] - weight).norm(), name
+
+
+def test_average_with_no_decay_is_the_model_itself():
+    model = fresh_model()
+    *_, last = train(model, DATA, replace(CONFIG, iterations=2, ema=0.0))
+    assert all(torch.equal(a, b) for a, b in zip(last.model.parameters(), model.parameters(), strict=True))
+
+
+def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch):
+    norms = []
+    step = torch.optim.Adam.step
+
+    def spy(optimizer: torch.optim.Adam, *args: object) -> None:
+        gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        step(optimizer, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    steps_of(replace(CONFIG, iterations=2, clip_grad=1e-3))
+    assert len(norms) == 4
+    assert max(norms) <= 1.001e-3
+
+
+def test_rate_warms_up_and_cools_down():
+    config = TrainConfig(iterations=100, rate=2.0, warmup=10, cooldown=20)
+    rates = [learning_rate(config, i) for i in (1, 5, 10, 81, 91, 100)]
+    assert rates == pytest.approx([0.2, 1.0, 2.0, 2.0, 1.0, 0.1])
+    assert {learning_rate(TrainConfig(iterations=3, rate=2.0), i) for i in (1, 2, 3)} == {2.0}
+
+
+def test_second_stage_joins_after_the_single_stage_iterations():
+    stages = [list(step.losses) for step in steps_of(replace(CONFIG, iterations=3, single_stage=2))]
+    assert stages == [["stage1"], ["stage1"], ["stage1", "stage2"]]
+
+
+def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own():
+    config = TrainConfig(iterations=8, batch_size=2, seed=1)
+    first, second = torch.tensor(list(Batches(8, config))).reshape(2, 8).tolist()
+    assert sorted(first) == sorted(second) == list(range(8))
+    other, _ = torch.tensor(list(Batches(8, replace(config, seed=2)))).reshape(2, 8).tolist()
+    assert len({tuple(order) for order in (first, second, other)}) == 3
+
+
+def test_batches_go_on_in_the_middle_of_an_epoch():
+    config = TrainConfig(iterations=9, batch_size=2)
+    batches = list(Batches(7, config))
+    for start in range(10):
+        rest = Batches(7, config, start)
+        assert list(rest) == batches[start:]
+        assert len(rest) == 9 - start
+
+
+def test_model_too_narrow_for_velocity_is_not_trained():
+    with pytest.raises(UserError, match="dim 8 is too narrow"):
+        next(train(LGCVD(replace(PRESETS["tiny"].model, patch_size=2)), DATA, CONFIG))
+
+
+def test_fewer_clips_than_a_batch_are_refused():
+    with pytest.raises(UserError, match="fewer than one batch"):
+        steps_of(replace(CONFIG, batch_size=8))
+
+
+@pytest.mark.slow
+def test_training_learns():
+    data = MovingDigits(length=2, frames=14, image_size=16)
+
+    @torch.no_grad()
+    def loss(model: LGCVD) -> float:
+        draws = (TwoStage()(model, torch.stack([data[0], data[1]]), torch.Generator().manual_seed(n)) for n in range(8))
+        return sum(loss.item() for stages in draws for _, loss in stages)
+
+    *_, last = train(fresh_model(), data, TrainConfig(iterations=20, batch_size=2, rate=5e-3))
+    assert loss(last.model) < 0.75 * loss(fresh_model())
