@@ -11,6 +11,7 @@ os.environ["NO_PROXY"] = f"{os.environ.get('NO_PROXY', '')},localhost,127.0.0.1"
 import argparse
 import html
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -444,7 +445,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
 
 
 def main() -> None:
-    """Serve the page until Ctrl+C."""
+    """Serve the page until Ctrl+C; then no upload and no result is left behind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument(
@@ -464,8 +465,9 @@ def main() -> None:
     except UserError as error:
         parser.exit(2, f"{error}\n")
     screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes, too
     with tempfile.TemporaryDirectory(prefix="lgcvd-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and results
         app = build_app([*options.model, *lgcvd.shipped_models()], Path(folder))
         try:
             _, url, public = app.launch(
@@ -483,7 +485,7 @@ def main() -> None:
                 ssr_mode=False,
             )
         except OSError:
-            parser.exit(2, f"port {options.port} is taken: give another one with --port, or leave it out.\n")
+            parser.exit(2, f"port {options.port or '7860 to 7959'} is taken: give another one with --port.\n")
         print(f"The demo is at {public or url} (Ctrl+C ends it).", flush=True)
         app.block_thread()
 

@@ -24,6 +24,13 @@ from lgcvd import video
 SETTINGS = {"start": 0, "frames": 7, "sampler": "ddim", "steps": 2, "seed": 3}
 
 
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Gradio's copies of files, and the demo's own, go with the test."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(demo_app.signal, "signal", lambda *_: None)
+
+
 @pytest.fixture
 def model(tiny_model: lgcvd.LGCVD, tmp_path: Path) -> str:
     lgcvd.save(tiny_model, tmp_path / "model")

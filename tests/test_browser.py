@@ -73,6 +73,7 @@ class Server:
         self.url, self.hosts, self.output = f"http://127.0.0.1:{port}/", folder / "hosts.txt", folder / "output.txt"
         command = [sys.executable, "-c", WATCHED_START, self.hosts, "demo_app.py", "--port", str(port)]
         quiet = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}  # opens no browser
+        quiet["TMPDIR"] = str(folder)
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [*command, "--share", "no", "--model", model], cwd=ROOT, env=quiet, stdout=output, stderr=output
@@ -90,9 +91,11 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("demo")
     lgcvd.save(lgcvd.LGCVD(lgcvd.PRESETS["tiny"].model), folder / "tiny")
     server = Server(folder / "tiny", folder)
+    assert list(folder.glob("lgcvd-*"))
     yield server
     server.process.terminate()
-    server.process.wait(30)
+    server.process.wait(PATIENCE)
+    assert not list(folder.glob("lgcvd-*")), "uploads and results go with the server"
 
 
 @pytest.fixture(scope="module")
