@@ -1,8 +1,8 @@
 """A small network that finds and names the digits in a frame, wherever they are: the judge of predicted moving digits.
 
-``data_tools/train_digit_classifier.py`` trained it, on real digits of the train split only. In real frames of test clips
-it finds 91 % of the digits: nearly all where the two lie apart, about seven in ten where one covers much of the other.
-So a prediction's share is to be read beside the share of real frames.
+``data_tools/train_digit_classifier.py`` trained it, on real digits of the train split only. In real frames of test
+clips it finds 91 % of the digits: nearly all where the two lie apart, about seven in ten where one covers much of the
+other. So a prediction's share is to be read beside the share of real frames.
 """
 
 from __future__ import annotations
