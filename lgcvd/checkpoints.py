@@ -28,9 +28,10 @@ def shipped_models() -> list[str]:
     return sorted(folder.name for folder in SHIPPED.iterdir() if (folder / FILES[0]).is_file())
 
 
-def load(name: str | Path, device: str | torch.device = "cpu") -> VideoDenoiser:
+def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = False) -> VideoDenoiser:
     """A model ready to predict, from a shipped model's name, a checkpoint folder, or a hub id (owner/name).
 
+    ``compile``: see ``compile_networks``; worth it for many predictions of one size.
     Raises ``UserError`` with the remedy when there is no such model or its files are incomplete or foreign.
     """
     name = str(name)
@@ -49,7 +50,19 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> VideoDenoiser:
         raise UserError(
             f"{folder / FILES[1]} does not fit {FILES[0]} ({reason}): copy both from one checkpoint."
         ) from error
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    return compile_networks(model) if compile else model
+
+
+def compile_networks(model: VideoDenoiser) -> VideoDenoiser:
+    """``torch.compile`` the networks of ``model`` in place, and return it.
+
+    Shapes are static: the first step of every new batch or frame size is slow, all others are faster. The CPU needs a
+    C++ compiler for it.
+    """
+    for network in model.children():
+        network.compile(dynamic=False)
+    return model
 
 
 def save(

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "promised"),
+    [
+        ("denoise_step.py", ["--quick", "--rounds", "2", "--batch", "1", "2"], ["| tiny | 1 |", "| tiny | 2 |"]),
+        (
+            "predict.py",
+            ["--quick", "--rounds", "1", "--batch", "1", "--clips", "2"],
+            ["| tiny | 1 |", "| dpm++2m | 10 |"],
+        ),
+    ],
+)
+def test_benchmark_prints_its_tables(script, options, promised):
+    done = subprocess.run([sys.executable, BENCHMARKS / script, *options], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for text in promised:
+        assert text in done.stdout
+
+
+def test_straightforward_form_computes_the_same(tiny_model, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from denoise_step import step
+    from plain import PlainAttention, straightforward
+
+    plain = straightforward(tiny_model)
+    assert sum(isinstance(module, PlainAttention) for module in plain.modules()) > 4
+    with torch.no_grad():
+        torch.testing.assert_close(step(plain, 2)(), step(tiny_model, 2)(), atol=1e-4, rtol=1e-4)
