@@ -34,8 +34,8 @@ MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
 MAX_UPLOAD = "100mb"
 DEFAULT_NEW_FRAMES, DEFAULT_SEED = 28, 7
 QUEUE, KEEP_FILES = 16, 3600
-PICTURE_EVERY, VIDEO_EVERY = 0.2, 2.0
-"""Seconds between pictures, and between videos, of a prediction that is still being made."""
+PREVIEW_SHARE = 0.2
+"""Share of the time that strips, and films, of an unfinished prediction may take."""
 
 EXAMPLES = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
@@ -45,9 +45,9 @@ SAME = gr.skip()
 
 TITLE = "See what happens next"
 INTRO = """
-Two frames of a video go in, and a diffusion model imagines the frames that follow: six at a time, as many as you like.
-The method is LGC-VD, from the paper “Video Diffusion Models with Local-Global Context Guidance”
-(Yang et al., IJCAI 2023, arXiv 2306.02562).
+The first frames of a video go in, and a diffusion model imagines those that follow, a few at a time, as many as you
+like. The method is LGC-VD, from the paper “Video Diffusion Models with Local-Global Context Guidance” (Yang et al.,
+IJCAI 2023, arXiv 2306.02562).
 """
 HOW = """
 The model starts from noise and cleans it up step by step, guided by the last frames of the clip (the *local context*)
@@ -56,7 +56,7 @@ frames, and their last ones become the context of the next window, so the film c
 Where your clip itself goes on, the page compares: PSNR and SSIM say how close each predicted frame comes to the true
 one, beside two answers that take no model at all, repeating the last given frame and showing a black one.
 """
-WELCOME = "Press Predict to continue the chosen example, or upload a clip of your own first: the film appears here."
+WELCOME = "Press Predict: the film of what happens next appears here."
 
 
 class View(NamedTuple):
@@ -178,25 +178,21 @@ def predict(
         yield ready("This prediction failed, and it is the page's fault: try other settings or another clip.", "error")
 
 
-def _predict(run, folder, path, model_name, start, frames, sampler, steps, seed) -> Iterator[View]:
+def _predict(
+    run: Run, folder: Path, path: str, model_name: str, start: int, frames: int, sampler: str, steps: int, seed: int
+) -> Iterator[View]:
     if not 1 <= frames <= MAX_NEW_FRAMES:
         raise UserError(f"this page predicts 1 to {MAX_NEW_FRAMES} frames, not {frames}: ask for fewer.")
-    began = video_shown = picture_shown = time.monotonic()
-    yield View(
-        status("Reading the clip …", "busy", 0),
-        gr.update(visible=False),
-        gr.update(visible=False),
-        gr.update(visible=False),
-        gr.update(visible=False),
-    )
+    began = strip_due = film_due = time.monotonic()
+    yield View(status("Reading the clip …", "busy", 0), *[gr.update(visible=False)] * 4)
     model = load(model_name)
     k = model.context_frames
     clip = read(path, model, start, k + frames)
-    truth = clip.frames
+    truth = clip.frames if len(clip.frames) > k else None
     generator = torch.Generator().manual_seed(seed)
     windows = lgcvd.rollout(
         model,
-        truth[None, :k].to(DEVICE),
+        clip.frames[None, :k].to(DEVICE),
         num_frames=frames,
         sampler=sampler,
         steps=steps,
@@ -205,30 +201,26 @@ def _predict(run, folder, path, model_name, start, frames, sampler, steps, seed)
     )
 
     def strip(prediction: torch.Tensor) -> dict:
-        rows = {"truth": truth, "prediction": prediction} if len(truth) > k else {"prediction": prediction}
-        file = folder / f"strip-{len(prediction)}-{time.monotonic_ns()}.png"
+        rows = {"prediction": prediction} if truth is None else {"truth": truth, "prediction": prediction}
+        file = folder / f"{time.monotonic_ns()}.png"
         video.write_image(file, video.filmstrip(rows, k, columns=8))
         return gr.update(value=str(file), visible=True)
 
     def film(prediction: torch.Tensor, name: str) -> str:
-        frames = video.side_by_side_frames(truth if len(truth) > k else None, prediction, k)
-        video.write_video(folder / name, frames, clip.fps)
+        video.write_video(folder / name, video.side_by_side_frames(truth, prediction, k), clip.fps)
         return str(folder / name)
 
     for window in windows:
-        prediction, now = window.video[0].cpu(), time.monotonic()
-        view = View(
-            status(
-                f"Window {window.index} of {window.windows}, step {window.step} of {window.steps}",
-                "busy",
-                window.fraction,
-            )
-        )
-        if now - picture_shown > PICTURE_EVERY:
-            view, picture_shown = view._replace(strip=strip(prediction)), now
-        if window.done and now - video_shown > VIDEO_EVERY:
-            view = view._replace(video=gr.update(value=film(prediction, f"{window.index}.mp4"), visible=True))
-            video_shown = time.monotonic()
+        prediction = window.video[0].cpu()
+        step = f"Window {window.index} of {window.windows}, step {window.step} of {window.steps}"
+        view = View(status(step, "busy", window.fraction))
+        if (now := time.monotonic()) >= strip_due:
+            view = view._replace(strip=strip(prediction))
+            strip_due = now + (time.monotonic() - now) / PREVIEW_SHARE
+        if window.done and (now := time.monotonic()) >= film_due:
+            file = film(prediction, f"{window.index}.mp4")
+            view = view._replace(video=gr.update(value=file, visible=True))
+            film_due = now + (time.monotonic() - now) / PREVIEW_SHARE
         yield view
         if run.stopped:
             break
@@ -237,7 +229,7 @@ def _predict(run, folder, path, model_name, start, frames, sampler, steps, seed)
     if run.stopped:
         text = f"Stopped in window {window.index} of {window.windows}, after step {window.step} of {window.steps}."
         if not window.done:
-            text += f" The last {model.new_frames} frames are as far as they came."
+            text += " The frames of this window are as far as they came."
     else:
         processor = "GPU" if DEVICE == "cuda" else "CPU"
         text = (
@@ -250,7 +242,7 @@ def _predict(run, folder, path, model_name, start, frames, sampler, steps, seed)
         video=gr.update(value=file, visible=True),
         download=gr.update(value=file, visible=True),
     )
-    if len(truth) > k:
+    if truth is not None:
         scores = frame_scores(truth, prediction, k)
         view = view._replace(curves=gr.update(visible=True), psnr=scores, ssim=scores)
     yield view
@@ -295,7 +287,7 @@ THEME = gr.themes.Default(
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
     radius_size="lg",
-)
+).set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")
 COLOURS = {"prediction": "#0ea5e9", "last frame": "#f59e0b", "black": "#94a3b8"}
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
