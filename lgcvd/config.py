@@ -154,7 +154,7 @@ PRESETS: dict[str, Preset] = {
             data_std=0.38,
         ),
         TrainConfig(
-            iterations=4000,
+            iterations=3500,
             batch_size=8,
             rate=1e-3,
             beta2=0.99,
