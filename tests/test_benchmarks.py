@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+import lgcvd
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -38,3 +41,20 @@ def test_straightforward_form_computes_the_same(tiny_model, monkeypatch):
     assert sum(isinstance(module, PlainAttention) for module in plain.modules()) > 4
     with torch.no_grad():
         torch.testing.assert_close(step(plain, 2)(), step(tiny_model, 2)(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="compiling for the CPU needs a C++ compiler")
+def test_compiled_model_predicts_the_same(tiny_model, digits_clip, tmp_path):
+    lgcvd.save(tiny_model, tmp_path / "model")
+    predictions = [
+        lgcvd.predict(
+            lgcvd.load(tmp_path / "model", compile=compile),
+            digits_clip[:, :2],
+            8,
+            steps=2,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for compile in (False, True)
+    ]
+    torch.testing.assert_close(*predictions, atol=1e-3, rtol=0)
