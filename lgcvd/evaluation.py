@@ -269,8 +269,7 @@ def _predict(
                 "generator": torch.Generator().manual_seed(1000 * seed + index),
             }
             for window in rollout(model, batch.to(device), num_frames=frames, every_step=True, **options):
-                bar.n = round(index * BATCH + window.fraction * len(batch), 2)
-                bar.refresh()
+                bar.update(round(index * BATCH + window.fraction * len(batch) - bar.n, 2))
             videos.append(window.video.cpu())
     return torch.cat(videos)
 
