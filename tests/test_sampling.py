@@ -60,6 +60,25 @@ def test_ideal_denoiser_lands_on_a_training_clip(ideal: Ideal, sampler: str, ste
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_turn_noise_into_gaussian_data(ideal: Ideal, sampler: str):
+    mean, std, schedule = 0.1, 0.2, ideal.schedule
+
+    def gaussian(x_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        signal, sigma = schedule.signal_and_noise(t, x_t)
+        x0 = mean + signal * std**2 / ((signal * std) ** 2 + sigma**2) * (x_t - signal * mean)
+        return schedule.velocity_from_x0(x_t, x0, t)
+
+    model, generator = Ideal(ideal.data), torch.Generator().manual_seed(3)
+    model.forward = gaussian
+    nothing = Context(noise()[:, :2], torch.full((2, 2), -1))
+    *_, last = sample(model, noise(), nothing, sampler=sampler, steps=300, generator=generator)
+    assert last.x_t.mean().item() == pytest.approx(mean, abs=0.02)
+    assert last.x_t.std().item() == pytest.approx(std, abs=0.02)
+    if sampler != "ddpm":  # the others follow one path, whose end is known
+        torch.testing.assert_close(last.x_t, mean + std * noise(), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_step_is_yielded_with_a_guess_in_range(tiny_model: LGCVD, context: Context, sampler: str):
     steps = list(sample(tiny_model, noise(), context, sampler=sampler, steps=3, generator=torch.Generator()))
     assert [(step.index, step.steps) for step in steps] == [(1, 3), (2, 3), (3, 3)]
