@@ -42,21 +42,23 @@ def _ddpm(schedule: Schedule, steps: int):
 
 
 def _ddim(schedule: Schedule, steps: int):
-    """Deterministic (Song et al. 2021)."""
-    from diffusers import DDIMScheduler
+    """Deterministic (Song et al. 2021): the first order of DPM-Solver++ is the same.
 
-    return _evenly(
-        DDIMScheduler(schedule.steps, **_options(schedule), clip_sample=False, timestep_spacing="trailing"), steps
-    )
+    diffusers' own DDIMScheduler errs where ``steps`` does not divide the diffusion's length.
+    """
+    return _dpm(schedule, steps, order=1)
 
 
 def _dpm_2m(schedule: Schedule, steps: int):
     """DPM-Solver++ of second order, multistep (Lu et al. 2022)."""
+    return _dpm(schedule, steps, order=2)
+
+
+def _dpm(schedule: Schedule, steps: int, order: int):
     from diffusers import DPMSolverMultistepScheduler
 
-    return _evenly(
-        DPMSolverMultistepScheduler(schedule.steps, **_options(schedule), timestep_spacing="trailing"), steps
-    )
+    options = _options(schedule) | {"solver_order": order, "timestep_spacing": "trailing"}
+    return _evenly(DPMSolverMultistepScheduler(schedule.steps, **options), steps)
 
 
 def _unipc(schedule: Schedule, steps: int):
@@ -71,7 +73,7 @@ def _options(schedule: Schedule) -> dict:
 
 
 def _evenly(scheduler, steps: int):
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps - 1e-9)  # for 242 of 1000 and some others, rounding would add a step at t = -1
     return scheduler
 
 

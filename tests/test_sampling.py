@@ -79,6 +79,16 @@ def test_samplers_turn_noise_into_gaussian_data(ideal: Ideal, sampler: str):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_take_as_many_steps_as_asked_from_pure_noise_down(ideal: Ideal, sampler: str):
+    for steps in (*range(1, 61), 242, 466, 487, 914, 970, 998, 1000):
+        timesteps = SAMPLERS[sampler](ideal.schedule, steps).timesteps
+        assert len(timesteps) == steps
+        assert timesteps[0] == 999
+        assert timesteps[-1] >= 0
+        assert (timesteps.diff() < 0).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_step_is_yielded_with_a_guess_in_range(tiny_model: LGCVD, context: Context, sampler: str):
     steps = list(sample(tiny_model, noise(), context, sampler=sampler, steps=3, generator=torch.Generator()))
     assert [(step.index, step.steps) for step in steps] == [(1, 3), (2, 3), (3, 3)]
