@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import math
+import os
 import signal
 import sys
 import time
@@ -21,6 +23,7 @@ from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLERS
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.data import Dataset
 
     from lgcvd.models import About
@@ -128,20 +131,28 @@ class Train:
 
         from lgcvd.models import LGCVD
         from lgcvd.objective import TwoStage
-        from lgcvd.trainer import train
+        from lgcvd.trainer import any_process, train
 
+        device, main = _join_processes(_device(self.device))
         torch.manual_seed(self.train.seed)
-        model = LGCVD(self.model).to(_device(self.device))
+        model = LGCVD(self.model).to(device)
         data = self._clips(TwoStage().clip_frames(model))
         reached, end = self._reached(), time.monotonic() + 60 * (self.minutes or math.inf)
-        if reached:
+        if reached and main:
             print(f"{self.folder}: going on after iteration {reached}")
         every = 0.2 if sys.stderr.isatty() else 60  # a log file needs no line a second
         with (
             _stop_signals() as received,
             closing(train(model, data, self.train, folder=self.folder)) as steps,
-            _loss_table(self.folder / "losses.csv", reached) as write,
-            tqdm(initial=reached, total=self.train.iterations, unit="it", mininterval=every, smoothing=0.02) as bar,
+            _loss_table(self.folder / "losses.csv" if main else Path(os.devnull), reached) as write,
+            tqdm(
+                initial=reached,
+                total=self.train.iterations,
+                unit="it",
+                mininterval=every,
+                smoothing=0.02,
+                disable=not main,
+            ) as bar,
         ):
             for step in steps:
                 shown = {stage: f"{loss:.4f}" for stage, loss in step.losses.items()}
@@ -150,8 +161,10 @@ class Train:
                 write(step)
                 if step.saved:
                     self._export()
-                if received or time.monotonic() > end:
+                if any_process(bool(received) or time.monotonic() > end):
                     break
+        if not main:
+            return 0
         exported = self._export()
         print(
             f"{self.folder}: {exported.step} of {self.train.iterations} iterations; the model is in {self.folder}/model"
@@ -346,6 +359,20 @@ def _device(name: Device) -> str:
     if not there[name]:
         raise UserError(f"there is no {name} device here: use --device auto.")
     return name
+
+
+def _join_processes(device: str) -> tuple[torch.device, bool]:
+    """This process's device, and whether it is the main one, of those that ``torchrun`` may have started."""
+    import torch
+    import torch.distributed as dist
+
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return torch.device(device), True
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    atexit.register(dist.destroy_process_group)
+    return torch.device(device), dist.get_rank() == 0
 
 
 @contextmanager

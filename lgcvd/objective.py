@@ -44,6 +44,25 @@ def high_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tens
     return (steps * torch.rand(batch, generator=generator) ** (2 / 3)).long().clamp(max=steps - 1)
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of a batch.
+
+    Random numbers are drawn for the whole batch by every process, from the same generator: what is drawn for a clip
+    does not depend on how many processes there are.
+    """
+
+    rank: int = 0
+    of: int = 1
+
+    def __call__(self, whole):
+        """Every ``of``-th item of ``whole``, a sequence or tensor over the whole batch."""
+        return whole[self.rank :: self.of]
+
+
+WHOLE = Share()
+"""What a process takes that works alone."""
+
 STAGES = ("stage1", "stage2")
 """What an objective may yield losses for."""
 
@@ -68,8 +87,10 @@ class TwoStage:
         """Length of a training clip: two windows that overlap by K."""
         return 2 * (model.context_frames + model.new_frames) - model.context_frames
 
-    def __call__(self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-        """Yield ("stage1", loss), ("stage2", loss) for ``clip`` (B, 2 T - K, C, H, W) in [-1, 1]."""
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield ("stage1", loss), ("stage2", loss) for clips (B, 2 T - K, C, H, W) in [-1, 1], a share of a batch."""
         k, t = model.context_frames, model.context_frames + model.new_frames
         if clip.shape[1] != self.clip_frames(model):
             raise UserError(
@@ -77,26 +98,27 @@ class TwoStage:
                 f"not {clip.shape[1]}."
             )
         first, second = clip[:, :t], clip[:, -t:]
-        positions = self.tasks.draw(len(clip), k, t, generator).to(clip.device)
+        positions = share(self.tasks.draw(len(clip) * share.of, k, t, generator)).to(clip.device)
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
-        loss, estimate = self._denoise(model, first, context, generator)
+        loss, estimate = self._denoise(model, first, context, generator, share)
         yield STAGES[0], loss
 
         estimate = estimate.detach().clamp(-1, 1)
         context = local_context(second, positions, model.remember(estimate))
         predicts = (positions == torch.arange(k, device=clip.device)).all(dim=1)
         frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
-        loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator)
+        loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator, share)
         yield STAGES[1], loss
 
     def _denoise(
-        self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator
+        self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
     ) -> tuple[Tensor, Tensor]:
         """The loss at random time steps, and the one-step estimate of ``x0``."""
         schedule = model.schedule
-        t = self.times(len(x0), schedule.steps, generator).to(x0.device)
-        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+        batch = len(x0) * share.of
+        t = share(self.times(batch, schedule.steps, generator)).to(x0.device)
+        noise = share(torch.randn((batch, *x0.shape[1:]), generator=generator)).to(x0.device)
         x_t = schedule.add_noise(x0, noise, t)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])

@@ -1,4 +1,4 @@
-"""Training as a generator over iterations: averaged weights, atomic checkpoints, exact resume."""
+"""Training as a generator over iterations: averaged weights, atomic checkpoints, exact resume, many processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
@@ -18,7 +19,7 @@ from lgcvd.checkpoints import read_torch_file
 from lgcvd.config import TrainConfig
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import DISTANCES, TIMES, TwoStage
+from lgcvd.objective import DISTANCES, TIMES, WHOLE, Share, TwoStage
 
 CHECKPOINT = "checkpoint.pt"
 MAY_CHANGE = ("train.iterations:", "train.save_every:")
@@ -33,7 +34,7 @@ class TrainStep:
     """Counts from 1."""
     iterations: int
     losses: dict[str, float]
-    """Stage -> loss."""
+    """Stage -> loss over the whole batch."""
     rate: float
     model: VideoDenoiser
     """The averaged model (EMA); it goes on changing with the training."""
@@ -59,8 +60,14 @@ def train(
     Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
     and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
     differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
+
+    Where ``torch.distributed`` is initialised, its processes share every batch and average their gradients; all must
+    stop after the same iteration (see ``any_process``). The run does not depend on their number, but for rounding.
     """
     model.config.check_width()
+    share = Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
+    if config.batch_size % share.of:
+        raise UserError(f"{share.of} processes cannot share batches of {config.batch_size}: set a multiple.")
     objective = objective or TwoStage(config.tasks, DISTANCES[config.loss], TIMES[config.times])
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
@@ -69,36 +76,63 @@ def train(
     state = _State(model, ema, optimizer, generator, {"model": asdict(model.config), "train": asdict(config)})
     start = state.load(Path(folder) / CHECKPOINT) if folder and (Path(folder) / CHECKPOINT).exists() else 0
 
+    writes = bool(folder) and share.rank == 0
     model.train()
-    batches = DataLoader(data, batch_sampler=Batches(len(data), config, start))
+    parameters = list(model.parameters())
+    if share.of > 1:
+        for weight in parameters:
+            dist.broadcast(weight.data, src=0)
+    batches = DataLoader(data, batch_sampler=Batches(len(data), config, start, share))
     for iteration, clip in enumerate(batches, start + 1):
         rate = learning_rate(config, iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
         losses = {}
-        stages = objective(model, clip.to(device), generator)
+        stages = objective(model, clip.to(device), generator, share)
         for stage, loss in islice(stages, 1 if iteration <= config.single_stage else None):
-            losses[stage] = loss.item()
+            optimizer.zero_grad()
+            loss.backward()
+            losses[stage] = _averaged(loss, parameters, share).item()
             if not math.isfinite(losses[stage]):
                 raise UserError(
                     f"the loss of {stage} became {losses[stage]} at iteration {iteration}: lower rate (now "
                     f"{config.rate:g}) or set clip_grad; the last checkpoint is kept."
                 )
-            optimizer.zero_grad()
-            loss.backward()
             if config.clip_grad:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
+                torch.nn.utils.clip_grad_norm_(parameters, config.clip_grad)
             optimizer.step()
             ema.update_parameters(model)
-        saved = bool(folder) and (iteration % config.save_every == 0 or iteration == config.iterations)
+        saved = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
         if saved:
             state.save(Path(folder) / CHECKPOINT, iteration)
         try:
             yield TrainStep(iteration, config.iterations, losses, rate, ema.module, saved)
         except GeneratorExit:
-            if folder and not saved:
+            if writes and not saved:
                 state.save(Path(folder) / CHECKPOINT, iteration)
             raise
+
+
+def _averaged(loss: Tensor, parameters: list[Tensor], share: Share) -> Tensor:
+    """The loss of the whole batch; the gradients become the whole batch's too."""
+    loss = loss.detach()
+    if share.of > 1:
+        parts = [loss, *(p.grad for p in parameters if p.grad is not None)]
+        mean = torch.cat([part.flatten() for part in parts])
+        dist.all_reduce(mean)
+        mean /= share.of
+        for part, averaged in zip(parts, mean.split([part.numel() for part in parts]), strict=True):
+            part.copy_(averaged.view(part.shape))
+    return loss
+
+
+def any_process(flag: bool) -> bool:
+    """Whether ``flag`` is set in any process: what all of them must know before they stop together."""
+    if not dist.is_initialized():
+        return flag
+    flags = torch.tensor(float(flag))
+    dist.all_reduce(flags)
+    return bool(flags)
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:
@@ -108,12 +142,15 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 
 class Batches:
-    """Indices of every batch of a run from iteration ``start`` on; the order depends on the seed and the epoch only."""
+    """Indices of every batch of a run from iteration ``start`` on; the order depends on the seed and the epoch only.
 
-    def __init__(self, length: int, config: TrainConfig, start: int = 0):
+    Every process gets its ``share`` of each batch: no two processes see the same clip.
+    """
+
+    def __init__(self, length: int, config: TrainConfig, start: int = 0, share: Share = WHOLE):
         if length < config.batch_size:
             raise UserError(f"the data hold {length} clips, fewer than one batch of {config.batch_size}.")
-        self.length, self.config, self.start = length, config, start
+        self.length, self.config, self.start, self.share = length, config, start, share
 
     def __len__(self) -> int:
         return self.config.iterations - self.start
@@ -125,7 +162,7 @@ class Batches:
             if order is None or batch == 0:
                 seed = self.config.seed * 1_000_003 + epoch
                 order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed))
-            yield order[batch * size : (batch + 1) * size].tolist()
+            yield self.share(order[batch * size : (batch + 1) * size]).tolist()
 
 
 @dataclass

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
+from lgcvd.objective import Share
 from lgcvd.trainer import CHECKPOINT, Batches, learning_rate
 
 CONFIG = TrainConfig(iterations=6, batch_size=2, rate=1e-3, warmup=2, cooldown=3, save_every=3, seed=5)
+SHARED = replace(CONFIG, iterations=4, batch_size=4, save_every=2, cooldown=0)
 DATA = MovingDigits(length=7, frames=14, image_size=16)
 
 
@@ -114,6 +117,44 @@ def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
     with pytest.raises(UserError, match=r"stage1 became nan at iteration .*lower rate"):
         list(train(model, data, replace(CONFIG, iterations=3)))
     assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+def train_a_share(rank: int, folder: Path, iterations: int) -> None:
+    """One of two processes: trains, keeps what it saw and its weights."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{iterations}", rank=rank, world_size=2)
+    torch.manual_seed(rank)  # every process has its own first weights until the first one's are sent around
+    model = fresh_model() if rank == 0 else LGCVD(PRESETS["tiny"].model)
+    steps = list(train(model, DATA, replace(SHARED, iterations=iterations), folder=folder))
+    torch.save((steps[-1].model.state_dict(), [step.losses for step in steps]), folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_that_share_batches_train_what_one_trains(tmp_path: Path):
+    *_, alone = losses = steps_of(SHARED)
+    for iterations in (2, 4):  # resumed on the way
+        torch.multiprocessing.spawn(train_a_share, (tmp_path, iterations), nprocs=2)
+        results = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+        for weight, other in zip(results[0][0].values(), results[1][0].values(), strict=True):
+            assert torch.equal(weight, other)
+        assert results[0][1] == results[1][1]
+    for told, step in zip(results[0][1], losses[2:], strict=True):
+        assert told == pytest.approx(step.losses, rel=1e-4)
+    for name, weight in alone.model.state_dict().items():
+        torch.testing.assert_close(results[0][0][name], weight, rtol=0, atol=1e-4, msg=name)
+
+
+def test_processes_take_different_clips():
+    config = TrainConfig(iterations=3, batch_size=4)
+    for whole, *parts in zip(Batches(13, config), *(Batches(13, config, 0, Share(r, 2)) for r in (0, 1)), strict=True):
+        assert parts == [whole[::2], whole[1::2]]
+
+
+def test_batches_that_processes_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch):
+    for name, answer in {"is_initialized": True, "get_rank": 0, "get_world_size": 3}.items():
+        monkeypatch.setattr(dist, name, lambda answer=answer: answer)
+    with pytest.raises(UserError, match="3 processes cannot share batches of 2"):
+        steps_of()
 
 
 def test_average_follows_the_weights_of_encoder_and_denoiser():
