@@ -277,7 +277,7 @@ def make_examples(folder: Path) -> list[str]:
     for number, (motion, index) in enumerate(EXAMPLES, 1):
         digits = lgcvd.MovingDigits("test", motion=motion)
         paths.append(str(folder / f"moving-digits-{number}.gif"))
-        video.write_video(paths[-1], digits[index], video.PICTURE_FPS)
+        video.write_video(paths[-1], video.from_uint8(digits[index]), video.PICTURE_FPS)
     return paths
 
 

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import trange
 
-from lgcvd.data import CANVAS, DIGIT, MovingDigits, mnist_digits
 from lgcvd.digit_classifier import CELL, DigitClassifier, cell_centres, recognised
+from lgcvd.digits import CANVAS, DIGIT, MovingDigits, mnist_digits
+from lgcvd.video import from_uint8
 
 SPREAD = 5.0
 """Standard deviation of the bump that a digit leaves in the target scores, in pixels."""
@@ -112,7 +113,7 @@ def report(classifier: DigitClassifier, split: str, image_size: int, clips: int 
     """What share the classifier finds in frames 1, 11 and 21 of real clips, and in frames that nobody could read."""
     data = MovingDigits(split, length=clips, frames=21, image_size=image_size, seed=1)
     items = [data.clip_and_labels(i) for i in range(clips)]
-    frames = torch.cat([clip[::10] for clip, _ in items])
+    frames = from_uint8(torch.cat([clip[::10] for clip, _ in items]))
     labels = torch.tensor([labels for _, labels in items]).repeat_interleave(3, 0)
     centres = torch.cat([data.places(i)[:, ::10].transpose(0, 1) for i in range(clips)])
     kinds = {

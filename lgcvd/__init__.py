@@ -3,7 +3,7 @@
 from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
 from lgcvd.context import Context, TaskMix
-from lgcvd.data import MovingDigits
+from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import TwoStage

@@ -118,8 +118,15 @@ class Train:
     """Where the run lives: checkpoint.pt, losses.csv and, ready for ``lgcvd predict``, model/."""
     model: ModelConfig
     train: TrainConfig
-    data: Literal["digits", "stochastic-digits"] = "digits"
-    """Two digits that bounce off the walls, or that leave them in a random direction."""
+    data: str = "digits"
+    """"digits" that bounce off the walls, "stochastic-digits" that leave them in a random direction, or where your own
+    are: an HDF5 file, a folder of them or of videos, a folder with one of these for each split."""
+    stride: int = 1
+    """Of the frames of your own data, every so many is taken."""
+    flip: bool = False
+    """Mirror half of the clips of your own data."""
+    jitter: float = 0.0
+    """Change brightness, contrast and saturation of your own data by up to this share."""
     minutes: DisallowNone[float | None] = None
     """Stop after so many minutes; the same command goes on."""
     device: Device = "auto"
@@ -174,17 +181,16 @@ class Train:
         return 128 + received[0] if received else 0
 
     def _clips(self, frames: int) -> Dataset:
-        from lgcvd.data import CANVAS, MovingDigits
+        from lgcvd import data
 
-        height, width = self.model.image_size
-        if self.model.channels != 1 or height != width or CANVAS % height:
-            raise UserError(
-                f"the digits are gray squares whose size divides {CANVAS}, and this model is made for {height}x{width} "
-                f"pixels with {self.model.channels} channels: set --model.channels 1 and a size such as "
-                "--model.image-size 64 64, or take another preset."
-            )
-        motion = "stochastic" if self.data == "stochastic-digits" else "reflect"
-        return MovingDigits(split="train", frames=frames, image_size=height, motion=motion)
+        shape = (*self.model.image_size, self.model.channels)
+        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
+        changed = {
+            name: getattr(self, name)
+            for name in ("stride", "flip", "jitter")
+            if getattr(self, name) != getattr(Train, name)
+        }
+        return data.open(self.data, frames=frames, shape=shape, **own, **changed)
 
     def _checkpoint(self) -> dict:
         from lgcvd.checkpoints import read_torch_file
@@ -202,10 +208,17 @@ class Train:
         import torch
 
         from lgcvd.checkpoints import save
+        from lgcvd.data import GENERATED
         from lgcvd.models import LGCVD, About
 
         saved = self._checkpoint()
-        about = About(self.folder.name, f"{self.data}: {DIGITS}", DIGITS_LICENCE, saved["iteration"])
+        digits = self.data in GENERATED
+        about = About(
+            self.folder.name,
+            f"{self.data}: {DIGITS}" if digits else Path(self.data).resolve().name,
+            DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data",
+            saved["iteration"],
+        )
         model = LGCVD(ModelConfig(**saved["config"]["model"]))
         inside = "module."  # AveragedModel's name for what it averages
         weights = {key.removeprefix(inside): value for key, value in saved["ema"].items() if key.startswith(inside)}

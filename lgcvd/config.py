@@ -110,8 +110,8 @@ class TrainConfig:
     """Decay of the averaged weights, per optimizer step."""
     loss: Literal["l1", "l2"] = "l1"
     """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
-    times: Literal["uniform", "high_noise"] = "uniform"
-    """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``."""
+    times: Literal["uniform", "high_noise", "from_noise"] = "uniform"
+    """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``, "from_noise" also has half pure noise."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
@@ -142,31 +142,31 @@ PRESETS: dict[str, Preset] = {
     "cityscapes-128": replace(PAPER, model=replace(PAPER.model, image_size=(128, 128))),
     "digits": Preset(
         ModelConfig(
+            new_frames=4,
             channels=1,
             image_size=(32, 32),
-            patch_size=2,
-            dim=64,
-            multipliers=(1, 2, 2),
-            attention=(8, 16),
+            dim=32,
+            multipliers=(1, 2, 4),
+            attention=(8,),
             head_channels=64,
             output="x0",
-            data_mean=-0.92,
-            data_std=0.38,
+            data_mean=-0.90,
+            data_std=0.37,
         ),
         TrainConfig(
-            iterations=3500,
+            iterations=10_000,
             batch_size=8,
             rate=1e-3,
             beta2=0.99,
             warmup=200,
-            cooldown=600,
+            cooldown=1250,
             clip_grad=1.0,
             ema=0.999,
             loss="l2",
-            times="high_noise",
+            times="from_noise",
             tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-            single_stage=2500,
-            save_every=250,
+            single_stage=7500,
+            save_every=500,
         ),
     ),
     "tiny": Preset(

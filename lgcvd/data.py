@@ -1,116 +1,239 @@
-"""Clip data sets. Every item is a clip (T, C, H, W) in [-1, 1]."""
+"""Clip data sets. Every item is a clip (T, C, H, W), uint8; ``open`` finds out what kind of data a path holds.
+
+Video files and HDF5 shards (see ``lgcvd.shards`` for the two layouts that are read and written) are ``Videos``, out of
+which ``Windows`` cuts clips; moving digits are made on the fly. Items depend on a seed and their index and on nothing
+else: any number of workers of a ``DataLoader`` gives the same clips.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Literal
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
-from lgcvd.video import from_uint8
+from lgcvd.shards import Shard, shard_paths
+from lgcvd.video import VIDEOS, read_clip, to_uint8
 
-Split = Literal["train", "validation", "test"]
-Motion = Literal["reflect", "stochastic"]
+GENERATED = {"digits": "reflect", "stochastic-digits": "stochastic"}
+"""Names of data that are made on the fly: name -> motion."""
 
-CANVAS, DIGIT, MAX_STEP = 64, 28, 4
+MOST_DECODED = 4 << 30
+"""Bytes of frames that are kept in memory when videos are read straight from their files."""
 
 
-@cache
-def mnist_digits(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 28, 28) uint8 and labels (N,) of MNIST (LeCun et al. 1998), no digit in two splits.
+class Videos(Protocol):
+    """A set of videos of one size."""
 
-    5,000 digits, 500 a class, ship with the package: 400 a class to train, 50 to validate, 50 to test.
-    """
-    with np.load(files("lgcvd") / "assets" / "mnist_digits.npz") as shipped:
-        images, labels = shipped["images"], shipped["labels"]
-    place = {"train": slice(0, 400), "validation": slice(400, 450), "test": slice(450, 500)}[split]
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    chosen = np.concatenate([shuffled[labels[shuffled] == digit][place] for digit in range(10)])
-    return images[chosen], labels[chosen]
+    names: Sequence[str]
+    lengths: Sequence[int]
+    fps: Sequence[float | None]
+    shape: tuple[int, int, int]
+    """H, W, C."""
+
+    def read(self, video: int, window: range) -> np.ndarray:
+        """Frames of a video: (len(window), H, W, C) uint8."""
+
+
+class Shards:
+    """HDF5 files of ``lgcvd.shards`` as one set of videos."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self._shards = [Shard(path) for path in paths]
+        self._ends = list(accumulate(len(shard) for shard in self._shards))
+        self.names = [name for shard in self._shards for name in shard.names]
+        self.lengths = [length for shard in self._shards for length in shard.lengths]
+        self.fps = [rate for shard in self._shards for rate in shard.fps]
+        if not self.names:
+            raise UserError(f"{paths[0].parent} holds no videos: convert it again.")
+        self.shape = next(shard for shard in self._shards if len(shard)).shape(0)
+
+    def __repr__(self) -> str:
+        return _in_words(self)
+
+    def read(self, video: int, window: range) -> np.ndarray:
+        shard = bisect_right(self._ends, video)
+        frames = self._shards[shard].read(video - (self._ends[shard - 1] if shard else 0), window)
+        if frames.shape[1:] != self.shape:
+            raise UserError(
+                f"{self.names[video]} has frames of {_size(frames.shape[1:])}, the videos before it of "
+                f"{_size(self.shape)}: convert them to one size."
+            )
+        return frames
+
+
+class VideoFiles:
+    """Videos (``lgcvd.video.VIDEOS``) anywhere below a folder, decoded into memory, cut and scaled to ``shape``."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int]):
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
+        if not paths:
+            raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
+        self.shape, self._frames, self.fps, size = shape, [], [], 0
+        for path in paths:
+            clip = read_clip(path, shape[:2], shape[2], max_frames=10**9)
+            self._frames.append(to_uint8(clip.frames).permute(0, 2, 3, 1).contiguous().numpy())
+            self.fps.append(clip.fps)
+            size += self._frames[-1].nbytes
+            if size > MOST_DECODED:
+                raise UserError(
+                    f"{folder} holds more than {MOST_DECODED >> 30} GB of frames: convert it with "
+                    "data_tools/folder_convert.py first."
+                )
+        self.names = [path.relative_to(folder).as_posix() for path in paths]
+        self.lengths = [len(frames) for frames in self._frames]
+
+    def __repr__(self) -> str:
+        return _in_words(self)
+
+    def read(self, video: int, window: range) -> np.ndarray:
+        return self._frames[video][window.start : window[-1] + 1 : window.step]
 
 
 @dataclass(frozen=True)
-class MovingDigits(Dataset):
-    """Moving MNIST: digits that move in straight lines on a black 64 x 64 canvas, made on the fly.
+class Windows(Dataset):
+    """Clips of ``frames`` frames, cut out of ``videos``: (frames, C, H, W) uint8.
 
-    motion="reflect": digits bounce off the walls like balls (Srivastava et al. 2015).
-    motion="stochastic": at a wall they leave in a random new direction (Denton and Fergus 2018).
-    Both move by whole pixels, up to 4 a frame and axis, as Denton and Fergus's generator does, so that two frames
-    determine a reflecting future; Srivastava's own positions are rounded from real ones, which two frames do not.
-
-    Item ``i`` depends on (split, seed, i) and nothing else. Sizes other than 64 are the canvas averaged down.
+    In order, item ``i`` is the i-th of all windows, every ``step`` frames and the last start of each video included.
+    With ``draws``, item ``i`` is drawn from all windows by (seed, i), and ``flip`` and ``jitter`` change it.
     """
 
-    split: Split = "train"
-    length: int = 1_000_000
-    frames: int = 30
-    image_size: int = CANVAS
-    digits: int = 2
-    motion: Motion = "reflect"
+    videos: Videos
+    frames: int
+    stride: int = 1
+    """Of the video's frames, every so many is taken."""
+    step: int = 1
+    """Frames between the starts of two windows."""
+    draws: int | None = None
+    """Length of a set of random windows; None: every window, in order."""
+    flip: bool = False
+    """Mirror half of the random windows."""
+    jitter: float = 0.0
+    """Random windows get a brightness, contrast and saturation that differ by up to this share."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.image_size < 1 or CANVAS % self.image_size:
-            raise UserError(f"image_size must divide {CANVAS}, not {self.image_size}.")
+        for name in ("frames", "stride", "step"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 <= self.jitter < 1:
+            raise UserError(f"jitter must be at least 0 and below 1, not {self.jitter}.")
+        if (self.flip or self.jitter) and self.draws is None:
+            raise UserError("flip and jitter change random windows only: set draws.")
+        if not self._ends[-1]:
+            raise UserError(
+                f"no video is long enough for {self.frames} frames at stride {self.stride}: the longest has "
+                f"{max(self.videos.lengths)} frames, and {self.reach} are needed."
+            )
+
+    @property
+    def reach(self) -> int:
+        """Frames of the video from a window's first to its last."""
+        return (self.frames - 1) * self.stride + 1
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Windows in all videos up to each."""
+        return list(accumulate(self._starts(length) for length in self.videos.lengths))
+
+    def _starts(self, length: int) -> int:
+        return 0 if length < self.reach else 1 + -(-(length - self.reach) // self.step)
 
     def __len__(self) -> int:
-        return self.length
+        return self._ends[-1] if self.draws is None else self.draws
+
+    def place(self, window: int) -> tuple[int, int]:
+        """Video and first frame of one of all windows."""
+        video = bisect_right(self._ends, window)
+        within = window - (self._ends[video - 1] if video else 0)
+        return video, min(within * self.step, self.videos.lengths[video] - self.reach)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Clip (frames, 1, image_size, image_size) in [-1, 1]."""
-        if not 0 <= index < self.length:
+        if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.clip_and_labels(index)[0]
+        if self.draws is None:
+            return self._window(index)
+        rng = np.random.default_rng([self.seed, index])
+        clip = self._window(int(rng.integers(self._ends[-1])))
+        if self.flip and rng.random() < 0.5:
+            clip = clip.flip(-1)
+        if self.jitter:
+            clip = _jittered(clip, *rng.uniform(1 - self.jitter, 1 + self.jitter, size=3))
+        return clip
 
-    def clip_and_labels(self, index: int) -> tuple[Tensor, tuple[int, ...]]:
-        """The clip and which digits move in it."""
-        chosen, paths = self._scene(index)
-        images, labels = mnist_digits(self.split)
-        canvas = np.zeros((self.frames, CANVAS, CANVAS), np.uint8)
-        for image, path in zip(images[chosen], paths, strict=True):
-            for frame, (y, x) in zip(canvas, path, strict=True):
-                place = frame[y : y + DIGIT, x : x + DIGIT]
-                np.maximum(place, image, out=place)
-        p = CANVAS // self.image_size
-        canvas = (
-            canvas.reshape(self.frames, self.image_size, p, self.image_size, p).mean((2, 4)).round().astype(np.uint8)
+    def _window(self, index: int) -> Tensor:
+        video, start = self.place(index)
+        frames = self.videos.read(video, range(start, start + self.reach, self.stride))
+        return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+
+
+def _jittered(clip: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """The same change of colour for all frames of a clip."""
+    pixels = clip.float() * brightness
+    mean = pixels.mean()
+    pixels = mean + contrast * (pixels - mean)
+    gray = pixels.mean(1, keepdim=True)
+    return (gray + saturation * (pixels - gray)).round().clamp(0, 255).byte()
+
+
+def open(
+    what: str | Path, *, frames: int, shape: tuple[int, int, int], split: Split = "train", **options: object
+) -> Dataset:
+    """Clips (frames, C, H, W) uint8 of ``shape`` (H, W, C) from whatever ``what`` is.
+
+    - "digits" or "stochastic-digits": moving digits, made on the fly;
+    - an HDF5 file, or a folder of them;
+    - a folder of videos;
+    - a folder with a folder for each split, of either.
+
+    ``options`` are those of ``Windows`` (stride, draws, flip, jitter, seed ...); moving digits know ``seed`` only.
+    Raises ``UserError`` for data that are missing, damaged, of another size or too short.
+    """
+    if str(what) in GENERATED:
+        return _digits(str(what), frames, shape, split, **options)
+    path = Path(what)
+    if not path.exists():
+        raise UserError(f"there is no data {path}: give a folder, an HDF5 file, or one of {', '.join(GENERATED)}.")
+    if path.is_dir() and (path / split).is_dir():
+        path = path / split
+    shards = shard_paths(path) if path.is_dir() else [path]
+    videos: Videos = Shards(shards) if shards else VideoFiles(path, shape)
+    if videos.shape != shape:
+        raise UserError(
+            f"{path} has frames of {_size(videos.shape)}, and {_size(shape)} are wanted: convert the source again "
+            "with that --image_size, or set the model's size and channels."
         )
-        return from_uint8(torch.from_numpy(canvas)[:, None]), tuple(int(label) for label in labels[chosen])
+    return Windows(videos, frames, **options)
 
-    def places(self, index: int) -> Tensor:
-        """Centres of the digits on the 64 x 64 canvas: (digits, frames, 2), y and x in pixels."""
-        return torch.from_numpy(self._scene(index)[1]).float() + DIGIT / 2
 
-    def _scene(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which images move, (digits,), and their top left corners, (digits, frames, 2)."""
-        rng = np.random.default_rng([{"train": 0, "validation": 1, "test": 2}[self.split], self.seed, index])
-        chosen = rng.integers(len(mnist_digits(self.split)[0]), size=self.digits)
-        return chosen, np.stack([self._path(rng) for _ in chosen])
+def _digits(
+    name: str, frames: int, shape: tuple[int, int, int], split: Split, seed: int = 0, **foreign: object
+) -> Dataset:
+    if foreign:
+        raise UserError(f"the digits are made on the fly: {', '.join(foreign)} are for videos only, leave them out.")
+    height, width, channels = shape
+    if channels != 1 or height != width or CANVAS % height:
+        raise UserError(
+            f"the digits are gray squares whose size divides {CANVAS}, and {_size(shape)} are wanted: set "
+            "--model.channels 1 and a size such as --model.image-size 64 64, or take another preset."
+        )
+    return MovingDigits(split=split, frames=frames, image_size=height, motion=GENERATED[name], seed=seed)
 
-    def _path(self, rng: np.random.Generator) -> np.ndarray:
-        """Top left corners (frames, 2)."""
-        wall = CANVAS - DIGIT
-        position = rng.integers(wall + 1, size=2)
-        step = rng.integers(-MAX_STEP, MAX_STEP + 1, size=2)
-        path = np.empty((self.frames, 2), int)
-        for i in range(self.frames):
-            path[i] = position
-            position = position + step
-            for axis in range(2):
-                if 0 <= position[axis] <= wall:
-                    continue
-                low = position[axis] < 0
-                if self.motion == "reflect":
-                    position[axis] = -position[axis] if low else 2 * wall - position[axis]
-                    step[axis] = -step[axis]
-                else:
-                    position[axis] = 0 if low else wall
-                    step = rng.integers(-MAX_STEP, MAX_STEP + 1, size=2)
-                    step[axis] = rng.integers(1, MAX_STEP + 1) * (1 if low else -1)
-        return path
+
+def _in_words(videos: Videos) -> str:
+    return f"{len(videos.names)} videos, {sum(videos.lengths)} frames of {_size(videos.shape)}"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} pixels with {channels} channel{'s' * (channels > 1)}"

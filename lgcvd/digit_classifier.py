@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lgcvd.data import CANVAS, MAX_STEP
+from lgcvd.digits import CANVAS, MAX_STEP
 
 WEIGHTS = files("lgcvd") / "assets" / "digit_classifier.safetensors"
 CELL = 4

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgcvd.data import CANVAS, MovingDigits, Split
 from lgcvd.digit_classifier import IN_PLACE, recognised
+from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
 from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
 from lgcvd.rollout import rollout
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
-from lgcvd.video import filmstrip, write_image
+from lgcvd.video import filmstrip, from_uint8, write_image
 
 BATCH = 16
 """Clips that are predicted together; fixed, because the noise is drawn for a whole batch."""
@@ -184,7 +184,7 @@ def evaluate_digits(
     seen = model.context_frames
     data = MovingDigits(split=split, length=clips, frames=seen + frames, image_size=size[0], motion="reflect")
     scenes = [data.clip_and_labels(i) for i in range(clips)]
-    truth = torch.stack([clip for clip, _ in scenes])
+    truth = from_uint8(torch.stack([clip for clip, _ in scenes]))
     started = time.perf_counter()
     predicted = _predict(model, truth[:, :seen], frames, sampler, steps, seed, progress)
     seconds = time.perf_counter() - started

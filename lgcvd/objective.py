@@ -44,6 +44,16 @@ def high_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tens
     return (steps * torch.rand(batch, generator=generator) ** (2 / 3)).long().clamp(max=steps - 1)
 
 
+def from_noise_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Half of the clips are pure noise, the rest as in ``high_noise_times``.
+
+    Pure noise is where every prediction starts, and the only place where nothing shows the answer: what moves where is
+    learned there.
+    """
+    pure = torch.rand(batch, generator=generator) < 0.5
+    return high_noise_times(batch, steps, generator).masked_fill(pure, steps - 1)
+
+
 @dataclass(frozen=True)
 class Share:
     """What one of several processes takes of a batch.
@@ -67,7 +77,11 @@ STAGES = ("stage1", "stage2")
 """What an objective may yield losses for."""
 
 DISTANCES: dict[str, Distance] = {"l1": l1, "l2": capped_l2}
-TIMES: dict[str, TimeSampler] = {"uniform": uniform_times, "high_noise": high_noise_times}
+TIMES: dict[str, TimeSampler] = {
+    "uniform": uniform_times,
+    "high_noise": high_noise_times,
+    "from_noise": from_noise_times,
+}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from lgcvd.config import TrainConfig
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import DISTANCES, TIMES, WHOLE, Share, TwoStage
+from lgcvd.video import from_uint8
 
 CHECKPOINT = "checkpoint.pt"
 MAY_CHANGE = ("train.iterations:", "train.save_every:")
@@ -55,7 +56,7 @@ def train(
     objective: TwoStage | None = None,
     folder: Path | None = None,
 ) -> Iterator[TrainStep]:
-    """Train ``model`` on clips (2 T - K, C, H, W) of ``data``; yield after every iteration.
+    """Train ``model`` on clips (2 T - K, C, H, W) uint8 of ``data``; yield after every iteration.
 
     Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
     and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
@@ -73,7 +74,10 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema))
     generator = torch.Generator().manual_seed(config.seed)
-    state = _State(model, ema, optimizer, generator, {"model": asdict(model.config), "train": asdict(config)})
+    settings = {"model": asdict(model.config), "train": asdict(config)}
+    if is_dataclass(data):  # its repr tells everything that decides its items
+        settings["data"] = repr(data)
+    state = _State(model, ema, optimizer, generator, settings)
     start = state.load(Path(folder) / CHECKPOINT) if folder and (Path(folder) / CHECKPOINT).exists() else 0
 
     writes = bool(folder) and share.rank == 0
@@ -88,7 +92,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         losses = {}
-        stages = objective(model, clip.to(device), generator, share)
+        stages = objective(model, from_uint8(clip.to(device)), generator, share)
         for stage, loss in islice(stages, 1 if iteration <= config.single_stage else None):
             optimizer.zero_grad()
             loss.backward()

@@ -33,6 +33,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", "
 CONTAINERS = "mov,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,h264,hevc,asf,flv,ogg,apng,image2,png_pipe,jpeg_pipe,\
 webp_pipe,bmp_pipe,tiff_pipe,mp3,wav,flac,aac"
 """What a file may be. Playlists are left out: they would make the reader open other files and addresses."""
+VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
+"""What is taken for a video when a folder is searched."""
 WRITERS = (".mp4", ".gif")
 
 REAL_ROWS = {"truth", "clip"}
@@ -94,6 +96,23 @@ def read_clip(
     ``max_frames`` are read, and nothing behind them is decoded. Raises ``UserError`` if the file cannot be read or
     gives fewer than ``min_frames``.
     """
+    frames, rate, note = read_pixels(
+        path, image_size, channels, fps=fps, start=start, max_frames=max_frames, min_frames=min_frames
+    )
+    return Clip(from_uint8(torch.from_numpy(frames)), rate, note)
+
+
+def read_pixels(
+    path: str | Path,
+    image_size: tuple[int, int],
+    channels: int,
+    *,
+    fps: float | None,
+    start: int,
+    max_frames: int,
+    min_frames: int,
+) -> tuple[np.ndarray, float, str]:
+    """What ``read_clip`` reads, as bytes: frames (T, C, H, W) uint8, their rate and the note."""
     path = Path(path)
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UserError(f"the frame rate must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {fps:g}.")
@@ -108,7 +127,7 @@ def read_clip(
     times, pictures = [], []
     for time, load in islice(source, start, start + max_frames):
         times.append(time)
-        pictures.append(_fit(load(), image_size, channels))
+        pictures.append(fit(load(), image_size, channels))
     if len(pictures) < min_frames:
         raise UserError(_too_few(path, start, len(pictures), min_frames))
     if next(source, None):
@@ -122,7 +141,7 @@ def read_clip(
         )
     seconds = sum(gaps)
     rate = fps or (round(len(gaps) / seconds, 3) if seconds > 0 else PICTURE_FPS)
-    return Clip(from_uint8(torch.from_numpy(np.stack(pictures))), min(max(rate, MIN_FPS), MAX_FPS), " ".join(notes))
+    return np.stack(pictures), min(max(rate, MIN_FPS), MAX_FPS), " ".join(notes)
 
 
 def _too_few(path: Path, start: int, count: int, wanted: int) -> str:
@@ -273,7 +292,7 @@ def _at_rate(frames: Iterator[tuple[float, Load]], fps: float) -> Iterator[tuple
         index += 1
 
 
-def _fit(image: Image.Image, image_size: tuple[int, int], channels: int) -> np.ndarray:
+def fit(image: Image.Image, image_size: tuple[int, int], channels: int) -> np.ndarray:
     """The largest centred part of that shape, antialiased: uint8 (C, H, W)."""
     height, width = image_size
     across, down = min(image.width, image.height * width / height), min(image.height, image.width * height / width)
@@ -303,15 +322,15 @@ def write_video(path: str | Path, video: Iterable[Tensor], fps: float) -> None:
     """
     path = check_output(path)
     pictures = map(_picture, video)
-    with _draft(path) as draft:
-        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(draft, pictures, fps)
+    with draft(path) as part:
+        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(part, pictures, fps)
 
 
 def write_image(path: str | Path, image: Tensor) -> None:
     """Write (C, H, W) in [-1, 1] as PNG."""
     path = check_output(path, (".png",))
-    with _draft(path) as draft:
-        Image.fromarray(_picture(image)).save(draft)
+    with draft(path) as part:
+        Image.fromarray(_picture(image)).save(part)
 
 
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
@@ -344,18 +363,18 @@ def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
 
 
 @contextmanager
-def _draft(path: Path) -> Iterator[Path]:
+def draft(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when all went well, and goes when not."""
-    draft = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        os.replace(draft, path)
+        yield part
+        os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place.") from error
     finally:
         with suppress(OSError):
-            draft.unlink()
+            part.unlink()
 
 
 # --------------------------------------------------------------------------------------------------------- pictures

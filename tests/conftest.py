@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits
+from lgcvd.video import from_uint8
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("facts", deadline=None)  # how long an example takes is not what is tested
@@ -38,4 +39,4 @@ def tiny_model() -> LGCVD:
 @pytest.fixture(scope="session")
 def digits_clip() -> Tensor:
     """A clip (1, 14, 1, 16, 16) of the test split, in [-1, 1]."""
-    return MovingDigits(split="test", length=1, frames=14, image_size=16)[0][None]
+    return from_uint8(MovingDigits(split="test", length=1, frames=14, image_size=16)[0][None])

@@ -102,7 +102,7 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames."""
     path = tmp_path_factory.mktemp("clips") / "digits.mp4"
-    video.write_video(path, lgcvd.MovingDigits("test", frames=12)[0], 10)
+    video.write_video(path, video.from_uint8(lgcvd.MovingDigits("test", frames=12)[0]), 10)
     return path
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,98 +10,167 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from lgcvd import MovingDigits, UserError
-from lgcvd.data import CANVAS, DIGIT, MAX_STEP, mnist_digits
+from lgcvd import MovingDigits, UserError, data
+from lgcvd.data import Shards, Windows
+from lgcvd.shards import Recording, write_shard
+from tests.media import write_clip
 
-LOW, HIGH = DIGIT / 2, CANVAS - DIGIT / 2
-"""Where a digit's centre can be."""
-
-
-def test_clip_depends_on_split_seed_and_index_only():
-    data = MovingDigits(frames=5)
-    assert torch.equal(data[3], replace(data)[3])
-    others = [data[4], replace(data, seed=1)[3], replace(data, split="test")[3]]
-    assert all(not torch.equal(data[3], other) for other in others)
-    assert torch.equal(data[3], replace(data, length=10, frames=8)[3][:5])
+SHAPE = (8, 8, 3)
 
 
-def test_splits_share_no_digit():
-    splits = {split: {image.tobytes() for image in mnist_digits(split)[0]} for split in ("train", "validation", "test")}
-    train, validation, test = splits.values()
-    assert len(train | validation | test) == len(train) + len(validation) + len(test)
-    for split, a_class in {"train": 400, "validation": 50, "test": 50}.items():
-        assert np.bincount(mnist_digits(split)[1]).tolist() == [a_class] * 10
+def counting(length: int, video: int) -> np.ndarray:
+    """Frames (T, 8, 8, 3) whose pixels tell which video and frame they are of."""
+    frames = np.zeros((length, *SHAPE), np.uint8)
+    frames[..., 0], frames[..., 1] = video, np.arange(length)[:, None, None]
+    frames[:, :, :4, 2] = 100  # left is not right
+    return frames
 
 
-def test_clip_is_bright_digits_on_black_in_range():
-    clip = MovingDigits()[0]
-    assert (clip.shape, clip.dtype) == ((30, 1, 64, 64), torch.float32)
-    assert (clip.min(), clip.max()) == (-1, 1)
-    assert 0.5 < (clip == -1).float().mean() < 0.98
+def write(folder: Path, lengths: tuple[int, ...] = (7, 3, 12), per_shard: int = 2, **options) -> Path:
+    recordings = [Recording(f"v{i}", counting(length, i), 10.0) for i, length in enumerate(lengths)]
+    for i in range(0, len(recordings), per_shard):
+        path = folder / f"shard_{i // per_shard + 1:04d}.hdf5"
+        write_shard(path, recordings[i : i + per_shard], source="counting", split="train", **options)
+    return folder
 
 
-def test_places_are_where_the_digits_are():
-    data = MovingDigits(digits=1, frames=3)
-    for frame, (y, x) in zip(data[0], data.places(0)[0].int().tolist(), strict=True):
-        ink = frame[0] > -1
-        assert ink[y - 14 : y + 14, x - 14 : x + 14].sum() == ink.sum() > 0
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Shards:
+    return Shards(sorted(write(tmp_path_factory.mktemp("data")).iterdir()))
 
 
-def test_labels_name_the_moving_digits():
-    images, labels = mnist_digits("test")
-    data = MovingDigits(split="test", digits=1, frames=1)
-    clip, (label,) = data.clip_and_labels(5)
-    y, x = data.places(5)[0, 0].int().tolist()
-    digit = ((clip[0, 0, y - 14 : y + 14, x - 14 : x + 14] + 1) * 127.5).round().byte().numpy()
-    assert label in labels[(images == digit).all((1, 2))]
+def places(clip: torch.Tensor) -> list[tuple[int, int]]:
+    """(video, frame) of every frame of a clip (T, C, H, W)."""
+    return [(int(frame[0, 0, 0]), int(frame[1, 0, 0])) for frame in clip]
 
 
-@given(index=st.integers(0, 10_000))
-def test_reflecting_digits_bounce_like_balls_so_their_future_is_determined(index: int):
-    path = MovingDigits(frames=60).places(index).numpy()
-    frame = np.arange(60)
-    for axis in path.reshape(2, 60, 2).transpose(0, 2, 1).reshape(4, 60):
-        unfolded = axis[0] - LOW + frame * np.arange(-MAX_STEP, MAX_STEP + 1)[:, None]
-        balls = LOW + (HIGH - LOW) - abs(unfolded % (2 * (HIGH - LOW)) - (HIGH - LOW))
-        assert (balls == axis).all(1).any()
-
-
-@given(index=st.integers(0, 10_000))
-def test_stochastic_digits_stay_inside_and_go_straight_between_walls(index: int):
-    path = MovingDigits(frames=60, motion="stochastic").places(index).numpy()
-    assert path.min() >= LOW
-    assert path.max() <= HIGH
-    assert abs(np.diff(path, axis=1)).max() <= MAX_STEP
-    for digit in path:
-        turned = (np.diff(digit, 2, axis=0) != 0).any(1)
-        at_wall = ((digit == LOW) | (digit == HIGH)).any(1)
-        assert (at_wall[1:-1] | at_wall[2:])[turned].all()
-
-
-def test_stochastic_digits_leave_a_wall_in_many_directions():
-    data, left = MovingDigits(frames=60, motion="stochastic"), set()
-    for index in range(50):
-        for digit in data.places(index).numpy():
-            hits = np.flatnonzero((digit[1:-1, 0] == LOW) & (digit[:-2, 0] > LOW) & (digit[2:, 0] > LOW))
-            left |= {tuple(digit[hit + 2] - digit[hit + 1]) for hit in hits}
-    assert {step[0] for step in left} == {1, 2, 3, 4}
-    assert len({step[1] for step in left}) >= 2 * MAX_STEP
-
-
-def test_smaller_sizes_are_the_canvas_averaged():
-    large, small = MovingDigits(frames=4)[7], MovingDigits(frames=4, image_size=32)[7]
-    assert small.shape == (4, 1, 32, 32)
-    averaged = torch.nn.functional.avg_pool2d(large, 2)
-    assert (small - averaged).abs().max() <= 0.5 / 127.5 + 1e-6
-
-
-@pytest.mark.parametrize("image_size", [0, 48, 128])
-def test_sizes_that_do_not_divide_the_canvas_are_refused(image_size: int):
-    with pytest.raises(UserError, match="must divide 64"):
-        MovingDigits(image_size=image_size)
-
-
-def test_a_finite_data_set_ends():
-    assert sum(len(batch) for batch in DataLoader(MovingDigits(length=5, frames=2), batch_size=2)) == 5
+@given(frames=st.integers(1, 12), stride=st.integers(1, 3), step=st.integers(1, 5))
+def test_every_window_is_there_once_in_order_with_the_last_start(videos: Shards, frames: int, stride: int, step: int):
+    reach = (frames - 1) * stride + 1
+    expected = []
+    for video, length in enumerate(videos.lengths):
+        starts = list(range(0, length - reach + 1, step))
+        if length >= reach and starts[-1] != length - reach:
+            starts.append(length - reach)
+        expected += [[(video, start + i * stride) for i in range(frames)] for start in starts]
+    if not expected:
+        with pytest.raises(UserError, match=f"the longest has 12 frames, and {reach} are needed"):
+            Windows(videos, frames, stride, step)
+        return
+    windows = Windows(videos, frames, stride, step)
+    assert [places(clip) for clip in (windows[i] for i in range(len(windows)))] == expected
     with pytest.raises(IndexError):
-        MovingDigits(length=5)[5]
+        windows[len(windows)]
+
+
+def test_random_windows_depend_on_seed_and_index_only(videos: Shards):
+    drawn = Windows(videos, 3, draws=200, flip=True, jitter=0.2, seed=4)
+    assert len(drawn) == 200
+    for i in (0, 57, 199):
+        assert torch.equal(drawn[i], replace(drawn)[i])
+    assert any(not torch.equal(drawn[i], replace(drawn, seed=5)[i]) for i in range(20))
+    plain = Windows(videos, 3, draws=400)
+    seen = {places(plain[i])[0] for i in range(400)}
+    assert seen == {(0, t) for t in range(5)} | {(1, 0)} | {(2, t) for t in range(10)}  # all windows come up
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_clips(videos: Shards):
+    drawn = Windows(videos, 4, draws=24, flip=True, jitter=0.1)
+    batches = [list(DataLoader(drawn, batch_size=4, num_workers=workers)) for workers in (0, 1, 2)]
+    for alone, one, two in zip(*batches, strict=True):
+        assert torch.equal(alone, one)
+        assert torch.equal(alone, two)
+
+
+def test_clips_are_mirrored_half_of_the_time_and_whole(videos: Shards):
+    drawn = Windows(videos, 3, draws=200, flip=True)
+    mirrored = [bool(drawn[i][0, 2, 0, 0] == 0) for i in range(200)]
+    assert 60 < sum(mirrored) < 140
+    for i in range(20):
+        straight = drawn[i].flip(-1) if mirrored[i] else drawn[i]
+        assert (straight[:, 2, :, :4] == 100).all()
+
+
+def test_jitter_changes_all_frames_of_a_clip_alike(videos: Shards):
+    drawn = Windows(videos, 3, draws=50, jitter=0.3)
+    plain = replace(drawn, jitter=0.0)
+    assert sum(not torch.equal(drawn[i], plain[i]) for i in range(50)) > 40
+    for i in range(50):
+        assert drawn[i].dtype == torch.uint8
+        blue = drawn[i][:, 2].int()
+        assert (blue - blue[:1]).abs().max() <= 2  # it is the same in all frames, but for the others' share in gray
+        assert (drawn[i].float() - plain[i].float()).abs().max() < 100
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"frames": 0}, "frames must be at least 1"),
+        ({"frames": 2, "stride": 0}, "stride must be at least 1"),
+        ({"frames": 2, "step": 0}, "step must be at least 1"),
+        ({"frames": 2, "flip": True}, "random windows only: set draws"),
+        ({"frames": 2, "draws": 5, "jitter": 1.0}, "below 1"),
+    ],
+)
+def test_windows_that_make_no_sense_are_refused(videos: Shards, options: dict, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        Windows(videos, **options)
+
+
+def test_open_tells_kinds_apart(tmp_path: Path):
+    write(tmp_path / "set" / "train")
+    write(tmp_path / "set" / "validation", lengths=(5,))
+    write(tmp_path / "published", layout="frames")
+    clip = counting(7, 3)
+    (tmp_path / "films" / "inside").mkdir(parents=True)
+    write_clip(tmp_path / "films" / "inside" / "a b ü.mp4", list(np.repeat(np.repeat(clip, 8, 1), 8, 2)))
+
+    def lengths(what: str, **options) -> list[int]:
+        windows = data.open(tmp_path / what, frames=2, shape=SHAPE, **options)
+        assert windows[0].shape == (2, 3, 8, 8)
+        return list(windows.videos.lengths)
+
+    assert lengths("set") == lengths("set/train") == lengths("published") == [7, 3, 12]
+    assert lengths("set", split="validation") == [5]
+    assert lengths("set/train/shard_0002.hdf5") == [12]
+    films = data.open(tmp_path / "films", frames=7, shape=SHAPE)
+    assert films.videos.names == ["inside/a b ü.mp4"]
+    assert (films[0].int() - torch.from_numpy(clip).permute(0, 3, 1, 2).int()).abs().float().mean() < 8
+    digits = data.open("stochastic-digits", frames=5, shape=(32, 32, 1), split="test", seed=3)
+    assert digits == MovingDigits("test", frames=5, image_size=32, motion="stochastic", seed=3)
+
+
+def test_open_says_what_is_wrong(tmp_path: Path):
+    write(tmp_path / "set")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.hdf5").write_text("no shard")
+    cases = {
+        "nowhere": "there is no data .*nowhere: give a folder",
+        "empty": "holds no HDF5 shards and no videos",
+        "text.hdf5": r"text\.hdf5 is no whole file of videos",
+        "set": "has frames of 8x8 pixels with 3 channels, and 16x16 pixels with 1 channel are wanted",
+    }
+    for what, sentence in cases.items():
+        with pytest.raises(UserError, match=sentence):
+            data.open(tmp_path / what, frames=2, shape=(16, 16, 1))
+    with pytest.raises(UserError, match="flip are for videos only"):
+        data.open("digits", frames=2, shape=(64, 64, 1), flip=True)
+    with pytest.raises(UserError, match="gray squares"):
+        data.open("digits", frames=2, shape=(64, 64, 3))
+
+
+def test_videos_of_other_sizes_in_one_set_are_told(tmp_path: Path):
+    write_shard(tmp_path / "a.hdf5", [Recording("small", counting(5, 0))], source="", split="")
+    large = np.zeros((5, 16, 16, 3), np.uint8)
+    write_shard(tmp_path / "b.hdf5", [Recording("large", large)], source="", split="")
+    windows = data.open(tmp_path, frames=2, shape=SHAPE)
+    with pytest.raises(UserError, match="large has frames of 16x16 pixels with 3 channels, the videos before"):
+        list(windows)
+
+
+def test_more_video_than_memory_should_hold_is_to_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_clip(tmp_path / "a.mp4", list(np.zeros((4, 16, 16, 3), np.uint8)))
+    monkeypatch.setattr(data, "MOST_DECODED", 100)
+    with pytest.raises(UserError, match=r"convert it with data_tools/folder_convert\.py first"):
+        data.open(tmp_path, frames=2, shape=(16, 16, 3))

@@ -10,6 +10,7 @@ from lgcvd import LGCVD, MovingDigits, UserError
 from lgcvd.config import ModelConfig
 from lgcvd.digit_classifier import IN_PLACE, WEIGHTS, find_digits, recognised
 from lgcvd.evaluation import BLANK, COPY, MEASURES, MODEL, REAL, bootstrap_interval, evaluate_digits, sampler_table
+from lgcvd.video import from_uint8
 
 CLIPS = 100
 
@@ -20,7 +21,7 @@ def real() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     data = MovingDigits("test", frames=1)
     scenes = [data.clip_and_labels(i) for i in range(CLIPS)]
     centres = torch.stack([data.places(i)[:, 0] for i in range(CLIPS)])
-    return torch.cat([clip for clip, _ in scenes]), torch.tensor([labels for _, labels in scenes]), centres
+    return from_uint8(torch.cat([clip for clip, _ in scenes])), torch.tensor([labels for _, labels in scenes]), centres
 
 
 def test_real_digits_are_recognised_where_they_are(real):
@@ -62,7 +63,7 @@ def test_other_digits_are_not_the_right_ones(real):
 def test_a_shifted_digit_is_recognised_but_not_in_place():
     data = MovingDigits("test", frames=1, digits=1)
     left = [i for i in range(80) if data.places(i)[0, 0, 1] < 30]  # these stay whole when moved by 20 pixels
-    frames, centres = torch.cat([data[i] for i in left]), torch.cat([data.places(i) for i in left])
+    frames, centres = from_uint8(torch.cat([data[i] for i in left])), torch.cat([data.places(i) for i in left])
     labels = torch.tensor([data.clip_and_labels(i)[1] for i in left])
     for shift, share_in_place in ((3, 1), (20, 0)):
         anywhere, in_place = recognised(torch.roll(frames, shift, dims=-1), labels, centres)
@@ -74,6 +75,7 @@ def test_a_shifted_digit_is_recognised_but_not_in_place():
 def test_one_digit_answers_for_one_only():
     data = MovingDigits("test", frames=1, digits=1)
     clip, (label,) = data.clip_and_labels(0)
+    clip = from_uint8(clip)
     assert find_digits(clip, 2)[0].tolist() == [[label, -1]]
     anywhere, in_place = recognised(
         clip, torch.tensor([[label, label]]), data.places(0).expand(2, 1, 2).transpose(0, 1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lgcvd import LGCVD, PRESETS, TaskMix, TwoStage, UserError
 from lgcvd.context import TASKS, Context, local_context
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import capped_l2, high_noise_times, l1, uniform_times
+from lgcvd.objective import capped_l2, from_noise_times, high_noise_times, l1, uniform_times
 from lgcvd.schedule import Schedule
 
 ONLY = {
@@ -126,7 +126,9 @@ def test_capped_l2_weighs_nearly_clean_clips_less():
     assert l1(predicted, 3 * true, alpha_bar).item() == 3
 
 
-@pytest.mark.parametrize(("times", "mean"), [(uniform_times, 1 / 2), (high_noise_times, 3 / 5)])
+@pytest.mark.parametrize(
+    ("times", "mean"), [(uniform_times, 1 / 2), (high_noise_times, 3 / 5), (from_noise_times, 4 / 5)]
+)
 def test_time_steps_cover_the_whole_schedule(times, mean: float):
     drawn = times(20_000, 100, torch.Generator().manual_seed(0))
     assert drawn.max() == 99

@@ -12,6 +12,7 @@ from torch import Tensor
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
 from lgcvd.objective import Share
 from lgcvd.trainer import CHECKPOINT, Batches, learning_rate
+from lgcvd.video import from_uint8
 
 CONFIG = TrainConfig(iterations=6, batch_size=2, rate=1e-3, warmup=2, cooldown=3, save_every=3, seed=5)
 SHARED = replace(CONFIG, iterations=4, batch_size=4, save_every=2, cooldown=0)
@@ -112,10 +113,16 @@ def test_damaged_checkpoint_is_refused(content: bytes, tmp_path: Path):
 
 
 def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
-    data = [torch.zeros(14, 1, 16, 16)] * 2 + [torch.full((14, 1, 16, 16), float("nan"))] * 4
+    class Diverging(TwoStage):
+        calls = 0
+
+        def __call__(self, model, *draws):
+            Diverging.calls += 1
+            return ((stage, loss / (Diverging.calls < 3)) for stage, loss in super().__call__(model, *draws))
+
     model = fresh_model()
     with pytest.raises(UserError, match=r"stage1 became nan at iteration .*lower rate"):
-        list(train(model, data, replace(CONFIG, iterations=3)))
+        list(train(model, DATA, replace(CONFIG, iterations=3), objective=Diverging()))
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
@@ -234,7 +241,10 @@ def test_training_learns():
 
     @torch.no_grad()
     def loss(model: LGCVD) -> float:
-        draws = (TwoStage()(model, torch.stack([data[0], data[1]]), torch.Generator().manual_seed(n)) for n in range(8))
+        draws = (
+            TwoStage()(model, from_uint8(torch.stack([data[0], data[1]])), torch.Generator().manual_seed(n))
+            for n in range(8)
+        )
         return sum(loss.item() for stages in draws for _, loss in stages)
 
     *_, last = train(fresh_model(), data, TrainConfig(iterations=20, batch_size=2, rate=5e-3))

@@ -1,0 +1,246 @@
+"""What all converters share: videos in, HDF5 shards out, in parallel, resumable, the same bytes from any machine.
+
+A converter lists what there is as ``Video`` objects, which are small and know how to load themselves, and gives them to
+``convert``. The output folder has a folder for each split, its shards (see ``lgcvd.shards``), and ``conversion.json``
+with the settings. A shard appears when it is whole, so that a conversion that was broken off goes on with the first one
+that is missing; run the same command again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lgcvd.errors import UserError
+from lgcvd.shards import Layout, Recording, Shard, write_shard
+from lgcvd.video import draft
+
+SETTINGS = "conversion.json"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video to convert. Must survive pickling: it is loaded in another process."""
+
+    name: str
+    """Unique in its set."""
+    split: str
+    load: Callable[[], Recording | list[Recording]]
+    """What it gives: one recording, or the pieces that it is cut into. Raises ``UserError`` or ``OSError`` for a broken
+    input, which is skipped and listed at the end."""
+    frames: int
+    """How many there will be, as far as that is known beforehand: for the space check."""
+
+
+def add_options(parser: argparse.ArgumentParser, image_size: int | None = 64) -> None:
+    """The options of every converter; ``image_size=None`` for sources that keep their own size."""
+    parser.add_argument("--out_dir", type=Path, required=True, help="folder to write")
+    if image_size:
+        parser.add_argument("--image_size", type=int, default=image_size, help="height and width in pixels")
+    parser.add_argument("--layout", choices=("array", "frames"), default="array", help="ours, or MCVD's")
+    parser.add_argument("--videos_per_shard", type=int, default=128, help="videos in a file")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that load")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be written, and stop")
+
+
+def convert(
+    videos: Sequence[Video],
+    shape: tuple[int, int, int],
+    options: argparse.Namespace,
+    *,
+    source: str,
+    settings: dict | None = None,
+) -> int:
+    """Write all videos as shards of ``options.out_dir``; return the exit code: 0, or 3 if some had to be skipped.
+
+    ``options`` come from ``add_options``, ``shape`` is (H, W, C) of a frame, and ``settings`` (JSON values) is all else
+    that decides the output. Raises ``UserError`` if there is nothing to convert, if the folder holds the result of
+    other settings, or if the disk is too small.
+    """
+    if not videos:
+        raise UserError(f"there is no video of {source} to convert: check the folder.")
+    for name in ("image_size", "videos_per_shard", "workers"):
+        if getattr(options, name, 1) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}.")
+    frames = sum(video.frames for video in videos)
+    size = frames * shape[0] * shape[1] * shape[2]
+    counts = ", ".join(f"{sum(v.split == s for v in videos)} {s}" for s in SPLITS)
+    if options.dry_run:
+        print(f"{source}: {counts} videos, about {frames} frames of {shape}, at most {size / 1e9:.3g} GB")
+        return 0
+    shards = _plan(videos, options.out_dir, options.videos_per_shard)
+    _check_settings(
+        options.out_dir / SETTINGS,
+        {
+            "source": source,
+            "shape": list(shape),
+            "layout": options.layout,
+            "videos_per_shard": options.videos_per_shard,
+            "videos": hashlib.sha256("\n".join(video.name for video in videos).encode()).hexdigest(),
+            **(settings or {}),
+        },
+    )
+    for half in options.out_dir.glob("*/.shard_*"):  # left by a kill
+        half.unlink()
+    missing = {path: part for path, part in shards.items() if not path.exists()}
+    share = sum(video.frames for part in missing.values() for video in part) / max(frames, 1)
+    _check_space(options.out_dir, size * share)
+
+    with (
+        _Loader(options.workers) as loader,
+        tqdm(total=len(videos), unit="video", desc=source, mininterval=0.5) as bar,
+    ):
+        bar.update(len(videos) - sum(map(len, missing.values())))
+        loaded = loader([video for part in missing.values() for video in part])
+        for path, part in missing.items():
+            _write(path, part, loaded, bar, shape, source, options.layout)
+    return _report(shards, options.out_dir)
+
+
+def main(run: Callable[[], int]) -> None:
+    """Run a converter as a program: exit code 2 and a sentence for what the user can mend, 130 for Ctrl-C."""
+    try:
+        sys.exit(run())
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _plan(videos: Sequence[Video], out_dir: Path, videos_per_shard: int) -> dict[Path, list[Video]]:
+    """File -> what belongs in it; the same for the same videos."""
+    names = [video.name for video in videos]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two videos are named {twice}: rename one.")
+    shards: dict[Path, list[Video]] = {}
+    for split in SPLITS:
+        part = [video for video in videos if video.split == split]
+        for i in range(0, len(part), videos_per_shard):
+            shards[out_dir / split / f"shard_{i // videos_per_shard + 1:04d}.hdf5"] = part[i : i + videos_per_shard]
+    return shards
+
+
+def _check_settings(path: Path, settings: dict) -> None:
+    """Keep the settings; refuse to go on with others."""
+    if path.exists():
+        try:
+            there = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: choose another --out_dir, or remove this one.") from error
+        different = sorted(name for name in settings.keys() | there.keys() if settings.get(name) != there.get(name))
+        if different:
+            raise UserError(
+                f"{path.parent} holds a conversion with other settings ({', '.join(different)}): choose another "
+                "--out_dir, or remove that one."
+            )
+        return
+    if path.parent.exists() and any(path.parent.iterdir()):
+        raise UserError(f"{path.parent} is not empty and holds no conversion: choose another --out_dir.")
+    with draft(path) as part:
+        part.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _check_space(folder: Path, needed: float) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder} has {free / 1e9:.3g} GB free and up to {needed / 1e9:.3g} GB are needed: choose another disk."
+        )
+
+
+def _write(
+    path: Path,
+    videos: list[Video],
+    loaded: Iterator[list[Recording] | str],
+    bar: tqdm,
+    shape: tuple[int, int, int],
+    source: str,
+    layout: Layout,
+) -> None:
+    skipped: list[tuple[str, str]] = []
+
+    def whole() -> Iterator[Recording]:
+        for video in videos:
+            recordings = next(loaded)
+            if isinstance(recordings, str):
+                skipped.append((video.name, recordings))
+                recordings = []
+            for recording in recordings:
+                if recording.frames.shape[1:] == shape:
+                    yield recording
+                else:
+                    skipped.append((recording.name, f"its frames are {recording.frames.shape[1:]}, not {shape}"))
+            bar.update()
+
+    write_shard(path, whole(), source=source, split=videos[0].split, layout=layout, skipped=skipped)
+
+
+def _report(shards: dict[Path, list[Video]], out_dir: Path) -> int:
+    """Say what is there now and what had to be left out."""
+    written = [Shard(path) for path in shards]
+    skipped = [entry for shard in written for entry in shard.skipped]
+    count = sum(map(len, written))
+    print(f"{out_dir}: {count} videos, {sum(sum(shard.lengths) for shard in written)} frames")
+    for name, reason in skipped:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    return 3 if skipped else 0
+
+
+class _Loader:
+    """Loads videos in order, ahead of their use, in as many processes as asked for."""
+
+    def __init__(self, workers: int):
+        self._workers = workers
+
+    def __enter__(self) -> _Loader:
+        self._pool = None
+        if self._workers > 1:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._workers, spawn, _ignore_interrupts)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, videos: Sequence[Video]) -> Iterator[list[Recording] | str]:
+        """What each gave: its recordings, or the sentence that says why not."""
+        if not self._pool:
+            yield from map(_load, videos)
+            return
+        ahead: deque = deque()
+        for video in videos:
+            ahead.append(self._pool.submit(_load, video))
+            if len(ahead) > 2 * self._workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _load(video: Video) -> list[Recording] | str:
+    try:
+        loaded = video.load()
+    except (UserError, OSError) as error:
+        return str(error)
+    return [loaded] if isinstance(loaded, Recording) else loaded

@@ -1,0 +1,224 @@
+"""Videos in HDF5 shards: the layout that the field shares, and a faster one of our own. Written whole or not at all.
+
+A set is a folder of ``shard_0001.hdf5``, ``shard_0002.hdf5``, ...; each file carries the attributes ``source`` (name of
+the data set), ``split`` and ``skipped`` (what could not be read, as JSON), and in one of two layouts any number of
+videos, uint8:
+
+"array", our own, written by default: one chunked array a video, so that a window is one read.
+
+    videos/<i>          (T, H, W, C), lzf, chunks of 4 frames
+    actions/<i>         (T, A) float32, where the source has actions
+    frames, fps, names  T, frames a second (nan: unknown) and name of every video: what a reader asks for first
+
+"frames", of MCVD (Voleti et al. 2022) and the sets that its authors publish: one array a frame.
+
+    len/<i>             T
+    <i>/<t>             (H, W, C), lzf
+    <i>.attrs           name and fps (ours; theirs have none)
+
+A reader tells them apart by ``len``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from lgcvd.errors import UserError
+from lgcvd.video import MAX_PIXELS, draft
+
+Layout = Literal["array", "frames"]
+
+CHUNK = 4
+"""Frames a chunk."""
+
+SUFFIXES = (".hdf5", ".h5")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A video with what is kept beside it."""
+
+    name: str
+    """Unique in its set."""
+    frames: np.ndarray
+    """(T, H, W, C) uint8; C is 1 or 3."""
+    fps: float | None = None
+    """Frames a second, if known."""
+    actions: np.ndarray | None = None
+    """(T, A) float32: what moved things between a frame and the next."""
+
+    def __post_init__(self) -> None:
+        check_frames(self.frames, self.name)
+        if self.actions is not None and (self.actions.ndim != 2 or len(self.actions) != len(self.frames)):
+            raise UserError(
+                f"{self.name}: {len(self.frames)} frames have {self.actions.shape} actions; give one a frame."
+            )
+
+
+def check_frames(frames: np.ndarray | h5py.Dataset, name: str) -> None:
+    """Raise ``UserError`` unless this is (T, H, W, C) uint8, not empty, with 1 or 3 channels."""
+    if frames.dtype != np.uint8:
+        raise UserError(f"{name}: frames must be uint8, not {frames.dtype}.")
+    if frames.ndim != 4 or 0 in frames.shape or frames.shape[3] not in (1, 3):
+        raise UserError(f"{name}: frames must be (T, H, W, 1 or 3) with T of at least 1, not {frames.shape}.")
+    if frames.shape[1] * frames.shape[2] > MAX_PIXELS:
+        raise UserError(f"{name}: frames of {frames.shape[1]}x{frames.shape[2]} pixels are larger than can be read.")
+
+
+def write_shard(
+    path: Path,
+    recordings: Iterable[Recording],
+    *,
+    source: str,
+    split: str,
+    layout: Layout = "array",
+    skipped: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write one file of videos; it appears under its name once it is whole.
+
+    ``skipped`` are names of videos that could not be read, and why; it is looked at when ``recordings`` are at an end.
+    """
+    frames, fps, names = [], [], []
+    # made in memory: a full disk is then an error of one plain write, which HDF5 itself does not survive
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.attrs.update(source=source, split=split)
+        for i, recording in enumerate(recordings):
+            frames.append(len(recording.frames))
+            fps.append(math.nan if recording.fps is None else recording.fps)
+            names.append(recording.name)
+            (_write_frames if layout == "frames" else _write_array)(file, str(i), recording)
+        if layout == "array":
+            file["frames"], file["fps"] = np.array(frames, np.int64), np.array(fps, np.float64)
+            file.create_dataset("names", data=np.array(names, object), dtype=h5py.string_dtype())
+        file.attrs["skipped"] = json.dumps(list(skipped))
+        file.flush()
+        image = file.id.get_file_image()
+    with draft(path) as part:
+        part.write_bytes(image)
+
+
+def _write_array(file: h5py.File, key: str, recording: Recording) -> None:
+    frames = recording.frames
+    chunks = (min(CHUNK, len(frames)), *frames.shape[1:])
+    file.create_dataset(f"videos/{key}", data=frames, chunks=chunks, compression="lzf")
+    if recording.actions is not None:
+        file.create_dataset(f"actions/{key}", data=recording.actions.astype(np.float32))
+
+
+def _write_frames(file: h5py.File, key: str, recording: Recording) -> None:
+    file[f"len/{key}"] = len(recording.frames)
+    group = file.create_group(key)
+    group.attrs["name"] = recording.name
+    if recording.fps is not None:
+        group.attrs["fps"] = recording.fps
+    for t, frame in enumerate(recording.frames):
+        group.create_dataset(str(t), data=frame, compression="lzf")
+    if recording.actions is not None:
+        file.create_dataset(f"actions/{key}", data=recording.actions.astype(np.float32))
+
+
+class Shard:
+    """A file of videos, in either layout.
+
+    Each process opens the file for itself, so that no two share a handle. Every method raises ``UserError`` where the
+    file is not what it should be.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._opened: tuple[int, h5py.File] | None = None
+        with self._reading() as file:
+            self.layout: Layout = "frames" if "len" in file else "array"
+            self.source, self.split = (str(file.attrs.get(name, "")) for name in ("source", "split"))
+            self.skipped: list[tuple[str, str]] = [
+                tuple(entry) for entry in json.loads(file.attrs.get("skipped", "[]"))
+            ]
+            index = self._frames_index if self.layout == "frames" else self._array_index
+            self.lengths, self.fps, self.names = index(file)
+        if min(self.lengths, default=1) < 1:
+            raise UserError(f"{self.path} holds a video without frames: convert it again.")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_opened": None}
+
+    def shape(self, video: int) -> tuple[int, int, int]:
+        """H, W, C of a video's first frame."""
+        with self._reading() as file:
+            frame = file[f"{video}/0"] if self.layout == "frames" else file[f"videos/{video}"][:1][0]
+            check_frames(frame[()][None], f"{self.path}, video {video}")
+            return frame.shape
+
+    def read(self, video: int, window: range) -> np.ndarray:
+        """The frames ``window`` of a video: (len(window), H, W, C) uint8."""
+        if not 0 <= video < len(self) or not 0 <= window[0] <= window[-1] < self.lengths[video]:
+            raise IndexError(f"{self.path} has no frames {window} in video {video}")
+        with self._reading() as file:
+            if self.layout == "frames":
+                frames = np.stack([file[f"{video}/{t}"][()] for t in window])
+            else:
+                stored = file[f"videos/{video}"]
+                check_frames(stored, f"{self.path}, video {video}")
+                frames = stored[window.start : window[-1] + 1 : window.step]
+            if len(frames) != len(window):
+                raise UserError(f"{self.path} is damaged: video {video} is shorter than it says; convert it again.")
+        check_frames(frames, f"{self.path}, video {video}")
+        return frames
+
+    def actions(self, video: int) -> np.ndarray | None:
+        """(T, A) float32, or None where the source has none."""
+        with self._reading() as file:
+            return file[f"actions/{video}"][()] if f"actions/{video}" in file else None
+
+    def _frames_index(self, file: h5py.File) -> tuple[list[int], list[float | None], list[str]]:
+        lengths, fps, names = [], [], []
+        for i in range(len(file["len"])):
+            lengths.append(int(np.asarray(file[f"len/{i}"]).item()))
+            attributes = file[str(i)].attrs
+            fps.append(float(attributes["fps"]) if "fps" in attributes else None)
+            names.append(str(attributes.get("name", f"{self.path.stem}/{i}")))
+        return lengths, fps, names
+
+    def _array_index(self, file: h5py.File) -> tuple[list[int], list[float | None], list[str]]:
+        lengths = [int(t) for t in file["frames"][:]]
+        fps = [None if math.isnan(rate) else float(rate) for rate in file["fps"][:]]
+        names = [str(name) for name in file["names"].asstr()[:]]
+        if not len(lengths) == len(fps) == len(names) == len(file["videos"] if lengths else ()):
+            raise ValueError("its index is incomplete")
+        return lengths, fps, names
+
+    @contextmanager
+    def _reading(self) -> Iterator[h5py.File]:
+        try:
+            if not self._opened or self._opened[0] != os.getpid():
+                self._opened = os.getpid(), h5py.File(self.path, "r")
+            yield self._opened[1]
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"there is no file {self.path}: check the name.") from error
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            raise UserError(
+                f"{self.path} is no whole file of videos ({_first_line(error)}): convert it again or remove it."
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip("'\"") or type(error).__name__).splitlines()[0]
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """HDF5 files of a folder, in order."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
