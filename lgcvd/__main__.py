@@ -127,6 +127,8 @@ class Train:
     """Mirror half of the clips of your own data."""
     jitter: float = 0.0
     """Change brightness, contrast and saturation of your own data by up to this share."""
+    workers: int = 0
+    """Processes that prepare batches; 0 is enough for small frames."""
     minutes: DisallowNone[float | None] = None
     """Stop after so many minutes; the same command goes on."""
     device: Device = "auto"
@@ -150,7 +152,7 @@ class Train:
         every = 0.2 if sys.stderr.isatty() else 60  # a log file needs no line a second
         with (
             _stop_signals() as received,
-            closing(train(model, data, self.train, folder=self.folder)) as steps,
+            closing(train(model, data, self.train, folder=self.folder, workers=self.workers)) as steps,
             _loss_table(self.folder / "losses.csv" if main else Path(os.devnull), reached) as write,
             tqdm(
                 initial=reached,

@@ -154,7 +154,7 @@ PRESETS: dict[str, Preset] = {
             data_std=0.37,
         ),
         TrainConfig(
-            iterations=10_000,
+            iterations=8750,
             batch_size=8,
             rate=1e-3,
             beta2=0.99,

@@ -55,6 +55,7 @@ def train(
     *,
     objective: TwoStage | None = None,
     folder: Path | None = None,
+    workers: int = 0,
 ) -> Iterator[TrainStep]:
     """Train ``model`` on clips (2 T - K, C, H, W) uint8 of ``data``; yield after every iteration.
 
@@ -63,7 +64,8 @@ def train(
     differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
 
     Where ``torch.distributed`` is initialised, its processes share every batch and average their gradients; all must
-    stop after the same iteration (see ``any_process``). The run does not depend on their number, but for rounding.
+    stop after the same iteration (see ``any_process``). The run does not depend on their number, but for rounding, nor
+    on ``workers``, the number of processes that prepare batches.
     """
     model.config.check_width()
     share = Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
@@ -86,8 +88,8 @@ def train(
     if share.of > 1:
         for weight in parameters:
             dist.broadcast(weight.data, src=0)
-    batches = DataLoader(data, batch_sampler=Batches(len(data), config, start, share))
-    for iteration, clip in enumerate(batches, start + 1):
+    batches = DataLoader(data, batch_sampler=Batches(len(data), config, start, share), num_workers=workers)
+    for iteration, clip in enumerate(_with_plain_errors(batches), start + 1):
         rate = learning_rate(config, iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -115,6 +117,15 @@ def train(
             if writes and not saved:
                 state.save(Path(folder) / CHECKPOINT, iteration)
             raise
+
+
+def _with_plain_errors(batches: DataLoader) -> Iterator[Tensor]:
+    """The batches; a ``UserError`` of a worker, which comes wrapped in its traceback, is a sentence again."""
+    try:
+        yield from batches
+    except UserError as error:
+        sentence = str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+        raise UserError(sentence) from error
 
 
 def _averaged(loss: Tensor, parameters: list[Tensor], share: Share) -> Tensor:

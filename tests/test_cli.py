@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from media import BAD_CLIPS, bad_clip, grays, noise, phone_clip, write_clip, write_gif
@@ -20,6 +21,7 @@ import lgcvd
 from lgcvd import __main__ as cli
 from lgcvd import video
 from lgcvd.__main__ import main
+from lgcvd.shards import Recording, write_shard
 
 TINY = ["--train.iterations", "6", "--train.save-every", "4", "--train.warmup", "0"]
 
@@ -222,6 +224,60 @@ def test_training_leaves_a_model_that_predicts(clip: Path, tmp_path: Path, capsy
     assert all(float(row["stage1"]) > 0 and float(row["stage2"]) > 0 for row in losses(run))
     options = ["--frames", "1", "--steps", "1", "--out", str(tmp_path / "out.mp4")]
     assert main(["predict", str(clip), "--model", str(run / "model"), *options]) == 0
+
+
+@pytest.fixture
+def gray_videos(tmp_path: Path) -> Path:
+    """A data set of 16 x 16 pixels in both splits."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 16, 1), np.uint8)
+    for clip, split in zip(frames, ("train", "validation"), strict=True):
+        path = tmp_path / "gray videos" / split / "shard_0001.hdf5"
+        write_shard(path, [Recording("one", clip)], source="noise", split=split)
+    return tmp_path / "gray videos"
+
+
+@pytest.mark.slow
+def test_own_data_are_trained_on_by_any_number_of_workers(gray_videos: Path, tmp_path: Path):
+    options = ["--data", str(gray_videos), "--flip", "--jitter", "0.1"]
+    for run, more in {"a": [], "b": ["--workers", "1"]}.items():
+        assert train(tmp_path / run, *options, *more) == 0
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    about = lgcvd.load(tmp_path / "a" / "model").about
+    assert about.data == "gray videos"
+    assert "licence of the data" in about.licence
+
+
+def test_a_run_does_not_go_on_with_other_data(gray_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert train(tmp_path / "run", "--train.iterations", "1") == 0
+    assert train(tmp_path / "run", "--data", str(gray_videos)) == 2
+    assert "data: MovingDigits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_data_that_break_on_the_way_stop_with_a_sentence(
+    workers: str, gray_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    other = np.zeros((20, 8, 8, 1), np.uint8)
+    write_shard(gray_videos / "train" / "shard_0002.hdf5", [Recording("two", other)], source="", split="train")
+    assert train(tmp_path / "run", "--data", str(gray_videos), "--workers", workers) == 2
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith("lgcvd: two has frames of 8x8 pixels")
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "no-such-folder"], "there is no data no-such-folder: give a folder"),
+        (["--stride", "2"], "stride are for videos only"),
+        (["--model.channels", "3"], "the digits are gray squares"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(
+    options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert train(tmp_path / "run", *options) == 2
+    assert words in sentence(capsys)
 
 
 @pytest.fixture(scope="module")

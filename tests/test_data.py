@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from media import write_clip
 from torch.utils.data import DataLoader
 
 from lgcvd import MovingDigits, UserError, data
 from lgcvd.data import Shards, Windows
 from lgcvd.shards import Recording, write_shard
-from tests.media import write_clip
 
 SHAPE = (8, 8, 3)
 
