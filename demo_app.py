@@ -27,6 +27,7 @@ import torch
 
 import lgcvd
 from lgcvd import metrics, video
+from lgcvd.baselines import blank_frame, copy_last_frame
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
 
@@ -251,19 +252,19 @@ def _predict(
 def frame_scores(truth: torch.Tensor, prediction: torch.Tensor, context_frames: int) -> pd.DataFrame:
     """PSNR and SSIM of every new frame that has a truth, and of the two answers that take no model."""
     end = min(len(truth), len(prediction))
-    given, future = truth[context_frames - 1], truth[context_frames:end]
+    observed, future = truth[None, :context_frames], truth[None, context_frames:end]
     answers = {
-        "prediction": prediction[context_frames:end],
-        "last frame": given.expand_as(future),
-        "black": torch.full_like(future, -1),
+        "prediction": prediction[None, :end],
+        "last frame": copy_last_frame(observed, future.shape[1]),
+        "black": blank_frame(observed, future.shape[1]),
     }
     numbers = range(context_frames + 1, end + 1)
     return pd.concat(
         pd.DataFrame(
             {
                 "frame": numbers,
-                "PSNR": metrics.psnr(future[None], answer[None])[0],
-                "SSIM": metrics.ssim(future[None], answer[None])[0],
+                "PSNR": metrics.psnr(future, answer[:, context_frames:])[0],
+                "SSIM": metrics.ssim(future, answer[:, context_frames:])[0],
                 "answer": name,
             }
         )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgcvd.baselines import blank_frame, copy_last_frame
 from lgcvd.digit_classifier import IN_PLACE, recognised
 from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
@@ -191,8 +192,8 @@ def evaluate_digits(
 
     videos = {
         MODEL: predicted,
-        COPY: torch.cat([truth[:, :seen], truth[:, seen - 1 : seen].expand(-1, frames, -1, -1, -1)], 1),
-        BLANK: torch.cat([truth[:, :seen], torch.full_like(truth[:, seen:], -1)], 1),
+        COPY: copy_last_frame(truth[:, :seen], frames),
+        BLANK: blank_frame(truth[:, :seen], frames),
         REAL: truth,
     }
     labels = torch.tensor([labels for _, labels in scenes])
