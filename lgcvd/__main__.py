@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Union
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import Dataset
 
-    from lgcvd.models import About
+    from lgcvd.models import LGCVD, About
     from lgcvd.trainer import TrainStep
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -127,6 +127,8 @@ class Train:
     """Mirror half of the clips of your own data."""
     jitter: float = 0.0
     """Change brightness, contrast and saturation of your own data by up to this share."""
+    init: DisallowNone[str | None] = None
+    """Begin with the weights of this model (shipped, a checkpoint folder, or a hub id) instead of random ones."""
     workers: int = 0
     """Processes that prepare batches; 0 is enough for small frames."""
     minutes: DisallowNone[float | None] = None
@@ -144,7 +146,10 @@ class Train:
 
         device, main = _join_processes(_device(self.device))
         torch.manual_seed(self.train.seed)
-        model = LGCVD(self.model).to(device)
+        model = LGCVD(self.model)
+        if self.init:
+            self._take_weights(model)
+        model.to(device)
         data = self._clips(TwoStage().clip_frames(model))
         reached, end = self._reached(), time.monotonic() + 60 * (self.minutes or math.inf)
         if reached and main:
@@ -181,6 +186,16 @@ class Train:
         if exported.step < self.train.iterations:
             print("run the same command again to go on")
         return 128 + received[0] if received else 0
+
+    def _take_weights(self, model: LGCVD) -> None:
+        from lgcvd.checkpoints import load
+        from lgcvd.trainer import differences
+
+        start = load(self.init)
+        different = differences(asdict(start.config), asdict(model.config))
+        if different:
+            raise UserError(f"the weights of {self.init} do not fit ({'; '.join(different)}): set the model's options.")
+        model.load_state_dict(start.state_dict())
 
     def _clips(self, frames: int) -> Dataset:
         from lgcvd import data

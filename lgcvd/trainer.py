@@ -24,7 +24,7 @@ from lgcvd.video import from_uint8
 
 CHECKPOINT = "checkpoint.pt"
 MAY_CHANGE = ("train.iterations:", "train.save_every:")
-"""Settings that a run may go on with other values of: the rate before its cooldown does not depend on them."""
+"""Settings that a run may go on with other values of, until its cooldown: nothing before it depends on them."""
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,16 @@ class _State:
     def load(self, path: Path) -> int:
         """Take up the checkpoint's state; return its iteration."""
         saved = read_torch_file(path, ("iteration", "model", "ema", "optimizer", "generator", "config"))
-        differences = [d for d in _differences(saved["config"], self.config) if not d.startswith(MAY_CHANGE)]
-        if differences:
+        changed = [d for d in differences(saved["config"], self.config) if not d.startswith(MAY_CHANGE)]
+        if changed:
             raise UserError(
-                f"{path} was trained with other settings ({'; '.join(differences)}): use those, or another folder."
+                f"{path} was trained with other settings ({'; '.join(changed)}): use those, or another folder."
+            )
+        before, now = saved["config"]["train"], self.config["train"]
+        if saved["iteration"] > before["iterations"] - before["cooldown"] and now["iterations"] != before["iterations"]:
+            raise UserError(
+                f"{path} is in its cooldown, which ends at iteration {before['iterations']}: go on with that number of "
+                "iterations, or begin another run from its weights."
             )
         self.model.load_state_dict(saved["model"])
         self.ema.load_state_dict(saved["ema"])
@@ -221,12 +227,13 @@ class _State:
         return saved["iteration"]
 
 
-def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """What the settings ``new`` have other than ``old``, a line each."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
+            found += differences(a, b, f"{prefix}{key}.")
         elif a != b:
             found.append(f"{prefix}{key}: {a} there, {b} here")
     return found

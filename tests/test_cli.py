@@ -280,6 +280,16 @@ def test_data_that_do_not_fit_are_refused(
     assert words in sentence(capsys)
 
 
+def test_a_run_can_begin_with_given_weights(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--init", model, "--train.rate", "1e-30", "--train.ema", "0"]
+    assert train(tmp_path / "run", *options) == 0
+    before, after = lgcvd.load(model).state_dict(), lgcvd.load(tmp_path / "run" / "model").state_dict()
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight.half().float(), msg=name)
+    assert train(tmp_path / "other", "--init", model, "--model.dim", "16") == 2
+    assert "do not fit (dim: 8 there, 16 here): set the model's options" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"

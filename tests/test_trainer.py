@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_resuming_with_other_settings_names_the_difference(tmp_path: Path):
         next(train(wider, DATA, replace(CONFIG, iterations=1), folder=tmp_path))
 
 
+def test_a_cooldown_that_has_begun_ends_where_it_was_to_end(tmp_path: Path):
+    run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
+    for _ in range(3):
+        next(run)
+    run.close()
+    assert steps_of(replace(CONFIG, iterations=7), folder=tmp_path)[-1].iteration == 7
+    with pytest.raises(UserError, match="is in its cooldown, which ends at iteration 7"):
+        steps_of(replace(CONFIG, iterations=9), folder=tmp_path)
+
+
 @pytest.mark.parametrize("broken", ["os.replace", "torch.save"])
 def test_kill_during_a_save_leaves_the_old_checkpoint(
     broken: str, uninterrupted: list[TrainStep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +129,8 @@ def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
 
         def __call__(self, model, *draws):
             Diverging.calls += 1
-            return ((stage, loss / (Diverging.calls < 3)) for stage, loss in super().__call__(model, *draws))
+            factor = 1 if Diverging.calls < 3 else math.nan
+            return ((stage, factor * loss) for stage, loss in super().__call__(model, *draws))
 
     model = fresh_model()
     with pytest.raises(UserError, match=r"stage1 became nan at iteration .*lower rate"):
