@@ -25,7 +25,7 @@ from lgcvd import data
 from lgcvd.evaluation import describe_machine
 from lgcvd.shards import Recording, write_shard
 
-FRAMES, VIDEOS, LENGTH, BATCH = 14, 64, 60, 8
+FRAMES, LENGTH, BATCH = 14, 60, 8
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class PlainWindows(Dataset):
         return torch.cat([frame.permute(2, 0, 1)[None] for frame in frames])
 
 
-def recordings(image_size: int) -> Iterable[Recording]:
+def recordings(image_size: int, videos: int) -> Iterable[Recording]:
     """Soft coloured textures that drift, with a camera's noise: about as compressible as real video."""
     rng = np.random.default_rng(0)
-    for i in range(VIDEOS):
+    for i in range(videos):
         coarse = torch.from_numpy(rng.random((1, 3, 16, 16), np.float32))
         texture = torch.nn.functional.interpolate(coarse, 2 * image_size, mode="bicubic").clamp(0, 1)[0] * 235 + 10
         frames = torch.stack([texture[:, t : t + image_size, t // 2 : t // 2 + image_size] for t in range(LENGTH)])
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5, help="for each number")
     parser.add_argument("--rounds", type=int, default=3, help="rounds through all rows; the best of each counts")
+    parser.add_argument("--videos", type=int, default=64, help=f"videos of {LENGTH} frames")
     options = parser.parse_args()
     torch.set_num_threads(1)
     machine = describe_machine()
@@ -82,7 +83,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             paths = {layout: Path(folder) / f"{layout}.hdf5" for layout in ("frames", "array")}
             for layout, path in paths.items():
-                write_shard(path, recordings(image_size), source="drift", split="train", layout=layout)
+                write_shard(path, recordings(image_size, options.videos), source="drift", split="train", layout=layout)
             shape, draws = (image_size, image_size, 3), 10**9
             readers = {
                 "plain": PlainWindows(paths["frames"], draws),

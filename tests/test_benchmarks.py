@@ -23,6 +23,9 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             ["--quick", "--rounds", "1", "--batch", "1", "--clips", "2"],
             ["| tiny | 1 |", "| dpm++2m | 10 |"],
         ),
+        ("data_reader.py", ["--seconds", "0.01", "--rounds", "1", "--videos", "2"], ["| 64 px | ours |", "| 128 px |"]),
+        ("convert.py", ["--videos", "2", "--frames", "3", "--workers", "1"], ["| 1 |"]),
+        ("recipes.py", ["--minutes", "0.01", "--clips", "2", "--only", "the preset"], ["| the preset |"]),
     ],
 )
 def test_benchmark_prints_its_tables(script, options, promised):
