@@ -116,6 +116,8 @@ class TrainConfig:
     """How often each task is drawn."""
     single_stage: int = 0
     """First iterations, which train stage 1 alone: early estimates are too poor to learn from in stage 2."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' products while training; weights, averages and losses are float32. "bfloat16" is for GPUs."""
     save_every: int = 500
     """Iterations between checkpoints."""
     seed: int = 0
@@ -154,7 +156,7 @@ PRESETS: dict[str, Preset] = {
             data_std=0.37,
         ),
         TrainConfig(
-            iterations=8750,
+            iterations=9500,
             batch_size=8,
             rate=1e-3,
             beta2=0.99,

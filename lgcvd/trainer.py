@@ -95,7 +95,9 @@ def train(
             group["lr"] = rate
         losses = {}
         stages = objective(model, from_uint8(clip.to(device)), generator, share)
-        for stage, loss in islice(stages, 1 if iteration <= config.single_stage else None):
+        for stage, loss in _in_precision(
+            islice(stages, 1 if iteration <= config.single_stage else None), device, config.precision
+        ):
             optimizer.zero_grad()
             loss.backward()
             losses[stage] = _averaged(loss, parameters, share).item()
@@ -117,6 +119,16 @@ def train(
             if writes and not saved:
                 state.save(Path(folder) / CHECKPOINT, iteration)
             raise
+
+
+def _in_precision(stages: Iterator, device: torch.device, precision: str) -> Iterator[tuple[str, Tensor]]:
+    """The stages, their forward passes (not what is done between them) in reduced precision if asked for."""
+    while True:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            stage = next(stages, None)
+        if stage is None:
+            return
+        yield stage
 
 
 def _with_plain_errors(batches: DataLoader) -> Iterator[Tensor]:

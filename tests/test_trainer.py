@@ -242,6 +242,13 @@ def test_model_too_narrow_for_velocity_is_not_trained():
         next(train(LGCVD(replace(PRESETS["tiny"].model, patch_size=2)), DATA, CONFIG))
 
 
+def test_bfloat16_trains_nearly_the_same_and_keeps_float32_weights():
+    exact, reduced = (steps_of(replace(CONFIG, precision=p))[-1] for p in ("float32", "bfloat16"))
+    assert all(weight.dtype == torch.float32 for weight in reduced.model.parameters())
+    assert not same(exact, reduced)
+    assert reduced.losses == pytest.approx(exact.losses, rel=0.02)
+
+
 def test_fewer_clips_than_a_batch_are_refused():
     with pytest.raises(UserError, match="fewer than one batch"):
         steps_of(replace(CONFIG, batch_size=8))
