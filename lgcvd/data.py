@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
 from lgcvd.shards import Shard, shard_paths
-from lgcvd.video import VIDEOS, read_clip, to_uint8
+from lgcvd.video import VIDEOS, read_pixels
 
 GENERATED = {"digits": "reflect", "stochastic-digits": "stochastic"}
 """Names of data that are made on the fly: name -> motion."""
@@ -81,9 +81,9 @@ class VideoFiles:
             raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
         self.shape, self._frames, self.fps, size = shape, [], [], 0
         for path in paths:
-            clip = read_clip(path, shape[:2], shape[2], max_frames=10**9)
-            self._frames.append(to_uint8(clip.frames).permute(0, 2, 3, 1).contiguous().numpy())
-            self.fps.append(clip.fps)
+            frames, fps, _ = read_pixels(path, shape[:2], shape[2], max_frames=10**9)
+            self._frames.append(frames.transpose(0, 2, 3, 1))
+            self.fps.append(fps)
             size += self._frames[-1].nbytes
             if size > MOST_DECODED:
                 raise UserError(

@@ -107,10 +107,10 @@ def read_pixels(
     image_size: tuple[int, int],
     channels: int,
     *,
-    fps: float | None,
-    start: int,
-    max_frames: int,
-    min_frames: int,
+    fps: float | None = None,
+    start: int = 0,
+    max_frames: int = MAX_FRAMES,
+    min_frames: int = 1,
 ) -> tuple[np.ndarray, float, str]:
     """What ``read_clip`` reads, as bytes: frames (T, C, H, W) uint8, their rate and the note."""
     path = Path(path)

@@ -141,6 +141,14 @@ def test_open_tells_kinds_apart(tmp_path: Path):
     assert digits == MovingDigits("test", frames=5, image_size=32, motion="stochastic", seed=3)
 
 
+def test_the_shipped_clips_of_simulated_pushing_are_data():
+    clips = data.open(Path(data.__file__).parent / "assets" / "examples", frames=14, shape=(64, 64, 3))
+    assert clips.videos.lengths == [30] * 4
+    assert len(clips) == 4 * 17
+    moved = (clips[0][0].int() - clips[0][-1].int()).abs().float().mean()
+    assert 2 < moved < 60
+
+
 def test_open_says_what_is_wrong(tmp_path: Path):
     write(tmp_path / "set")
     (tmp_path / "empty").mkdir()

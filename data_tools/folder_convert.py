@@ -1,0 +1,192 @@
+"""Convert any folder of videos, GIFs and folders of frames, as deep as they may lie.
+
+    python data_tools/folder_convert.py --videos_dir DIR --image_size 64 --out_dir OUT
+
+A folder that holds pictures and no videos is one video, its pictures in natural order (2 before 10). The largest
+centred square of each frame is kept and scaled (Lanczos).
+
+What lies below a folder named train, validation, val or test belongs to that split. Of all else, --validation and
+--test say which share goes there; the name of a file decides (by a hash), so that it stays where it is when others
+come and go.
+
+--scene_cuts takes a video apart where neighbouring frames, as scaled, differ by more than so many gray levels of 255 on
+average over pixels and colours; 30, which it is if no number is given, lies well above most motion. Then --stride
+leaves out frames, --max_frames cuts what is longer, and what is shorter than --min_frames is left out; if that is all
+of a file, it is listed as skipped. Pieces of a file are named FILE#0, FILE#1 ... and belong to the same split.
+
+A file that is cut short or damaged gives what can be read of it. A video is decoded as a whole: many long ones take
+much memory, which fewer --workers, fewer --videos_per_shard and --fps bring down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from tqdm import tqdm
+
+from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.errors import UserError
+from lgcvd.shards import Recording
+from lgcvd.video import CONTAINERS, MAX_FPS, MIN_FPS, PICTURES, VIDEOS, read_pixels
+
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+"""Name of a folder -> split."""
+SCENE_CUT = 30.0
+"""Mean absolute difference of neighbouring frames, from 0 to 255, above which a new scene begins."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How videos are made smaller and taken apart."""
+
+    image_size: int
+    channels: int
+    fps: float | None = None
+    """Take, at every 1/fps second, the frame that is on the screen; folders of frames are taken to have this rate."""
+    stride: int = 1
+    min_frames: int = 2
+    max_frames: int | None = None
+    scene_cuts: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "min_frames"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        if self.max_frames is not None and self.max_frames < self.min_frames:
+            raise UserError(f"--max_frames must be at least --min_frames ({self.min_frames}), not {self.max_frames}.")
+        if self.fps is not None and not MIN_FPS <= self.fps <= MAX_FPS:
+            raise UserError(f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {self.fps:g}.")
+
+    def pieces(self, frames: np.ndarray) -> list[np.ndarray]:
+        """Frames (T, H, W, C) in pieces, all of at least ``min_frames``."""
+        scenes = [frames]
+        if self.scene_cuts is not None:
+            changes = [_change(before, after) for before, after in pairwise(frames)]
+            scenes = np.split(frames, np.flatnonzero(np.array(changes) > self.scene_cuts) + 1)
+        pieces = []
+        for scene in scenes:
+            scene = scene[:: self.stride]
+            step = self.max_frames or len(scene)
+            pieces += [scene[i : i + step] for i in range(0, len(scene), step)]
+        return [piece for piece in pieces if len(piece) >= self.min_frames]
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> float:
+    return float(np.abs(after.astype(np.int16) - before).mean())
+
+
+def find(folder: Path) -> Iterator[tuple[Path, int | None]]:
+    """Videos and folders of frames below a folder, with the number of pictures of the latter."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: check the name.")
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        kinds = [os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")]
+        pictures = sum(kind in PICTURES for kind in kinds)
+        if any(kind in VIDEOS for kind in kinds):
+            for name in names:
+                if os.path.splitext(name)[1].lower() in VIDEOS and not name.startswith("."):
+                    yield Path(place, name), None
+        elif pictures:
+            yield Path(place), pictures
+
+
+def list_videos(folder: Path, cut: Cut, validation: float, test: float) -> list[Video]:
+    """A video a file or folder of frames, in order of name."""
+    if min(validation, test) < 0 or validation + test > 1:
+        raise UserError(f"--validation and --test are shares, at most 1 together, not {validation:g} and {test:g}.")
+    found = sorted((_name(path, folder), path, pictures) for path, pictures in find(folder))
+    with ThreadPoolExecutor() as pool:  # reading the first bytes of many files is mostly waiting
+        counts = pool.map(lambda entry: _expected(cut, *entry[1:]), found)
+        counts = list(tqdm(counts, "looking", len(found), leave=False, disable=None, unit="file", mininterval=0.5))
+    return [
+        Video(name, _split(name, validation, test), partial(load_video, name, path, cut), count)
+        for (name, path, _), count in zip(found, counts, strict=True)
+    ]
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The path below ``folder``, written the same on any machine; the folder's name for itself."""
+    name = path.relative_to(folder).as_posix() if path != folder else folder.resolve().name
+    return unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
+def _split(name: str, validation: float, test: float) -> str:
+    for part in name.lower().split("/"):
+        if part in SPLITS:
+            return SPLITS[part]
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    return "test" if place < test else "validation" if place < test + validation else "train"
+
+
+def _expected(cut: Cut, path: Path, pictures: int | None) -> int:
+    """How many frames there will be by what the head of the file says; 0 if it does not tell."""
+    if pictures is None:
+        try:
+            options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+            with av.open(str(path), options=options, metadata_errors="replace") as container:
+                rate = cut.fps or float(container.streams.video[0].average_rate or 0)
+                pictures = round((container.duration or 0) / av.time_base * rate)
+        except (av.error.FFmpegError, OSError, IndexError, UnicodeError):
+            return 0  # what is wrong will be told when it is read
+    return -(-pictures // cut.stride)
+
+
+def load_video(name: str, path: Path, cut: Cut) -> list[Recording]:
+    """The pieces of a video, each (T, image_size, image_size, channels); ``UserError`` if there are none."""
+    size = (cut.image_size, cut.image_size)
+    try:
+        frames, rate, _ = read_pixels(
+            path, size, cut.channels, fps=cut.fps, max_frames=10**9, min_frames=cut.min_frames
+        )
+    except UnicodeError as error:
+        raise UserError("its name cannot be read: rename it.") from error
+    pieces = cut.pieces(frames.transpose(0, 2, 3, 1))
+    if not pieces:
+        raise UserError(
+            f"{path.name} has {len(frames)} frames and no piece of {cut.min_frames}: take a longer clip, or a smaller "
+            "--stride or --min_frames."
+        )
+    fps = None if path.is_dir() and not cut.fps else rate / cut.stride
+    names = [name] if len(pieces) == 1 else [f"{name}#{i}" for i in range(len(pieces))]
+    return [Recording(n, piece, fps) for n, piece in zip(names, pieces, strict=True)]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Convert what the command line asks for; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--videos_dir", type=Path, required=True, help="folder of videos, GIFs or folders of frames")
+    parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="1: gray, 3: colour")
+    parser.add_argument("--fps", type=float, help="frames a second to take; all if not given")
+    parser.add_argument("--stride", type=int, default=1, help="take every so many of the frames")
+    parser.add_argument("--min_frames", type=int, default=2, help="leave out what is shorter")
+    parser.add_argument("--max_frames", type=int, help="cut what is longer")
+    parser.add_argument(
+        "--scene_cuts", type=float, nargs="?", const=SCENE_CUT, metavar="GRAY_LEVELS", help="take apart at scene cuts"
+    )
+    parser.add_argument("--validation", type=float, default=0.05, help="share of the videos in no split's folder")
+    parser.add_argument("--test", type=float, default=0.05, help="share of the videos in no split's folder")
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    cut = Cut(**{name: getattr(options, name) for name in Cut.__dataclass_fields__})
+    videos = list_videos(options.videos_dir, cut, options.validation, options.test)
+    settings = asdict(cut) | {"validation": options.validation, "test": options.test}
+    shape = (cut.image_size, cut.image_size, cut.channels)
+    return convert(videos, shape, options, source="videos", settings=settings)
+
+
+if __name__ == "__main__":
+    main(run)
