@@ -80,7 +80,7 @@ def convert(
     size = frames * shape[0] * shape[1] * shape[2]
     counts = ", ".join(f"{sum(v.split == s for v in videos)} {s}" for s in SPLITS)
     if options.dry_run:
-        print(f"{source}: {counts} videos, about {frames} frames of {shape}, at most {size / 1e9:.3g} GB")
+        print(f"{source}: {counts} videos, about {frames} frames of {'x'.join(map(str, shape))}, at most {size / 1e9:.3g} GB")
         return 0
     shards = _plan(videos, options.out_dir, options.videos_per_shard)
     _check_settings(
@@ -100,9 +100,10 @@ def convert(
     share = sum(video.frames for part in missing.values() for video in part) / max(frames, 1)
     _check_space(options.out_dir, size * share)
 
+    every = 0.5 if sys.stderr.isatty() else 60  # a log file needs no line a second
     with (
         _Loader(options.workers) as loader,
-        tqdm(total=len(videos), unit="video", desc=source, mininterval=0.5) as bar,
+        tqdm(total=len(videos), unit="video", desc=source, mininterval=every) as bar,
     ):
         bar.update(len(videos) - sum(map(len, missing.values())))
         loaded = loader([video for part in missing.values() for video in part])
