@@ -80,7 +80,8 @@ def convert(
     size = frames * shape[0] * shape[1] * shape[2]
     counts = ", ".join(f"{sum(v.split == s for v in videos)} {s}" for s in SPLITS)
     if options.dry_run:
-        print(f"{source}: {counts} videos, about {frames} frames of {'x'.join(map(str, shape))}, at most {size / 1e9:.3g} GB")
+        pixels = "x".join(map(str, shape))
+        print(f"{source}: {counts} videos, about {frames} frames of {pixels}, at most {size / 1e9:.3g} GB")
         return 0
     shards = _plan(videos, options.out_dir, options.videos_per_shard)
     _check_settings(
