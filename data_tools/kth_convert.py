@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from lgcvd.convert import Video, add_options, convert, main
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import read_clip, to_uint8
+from lgcvd.video import read_pixels
 
 FILE = re.compile(r"(person\d\d_(?:boxing|handclapping|handwaving|jogging|running|walking)_d\d)_uncomp\.avi")
 SEQUENCES = "00sequences.txt"
@@ -121,8 +121,8 @@ def _load(name: str, place: Place, first: int, last: int | None, image_size: int
 
 def _read(name: str, path: Path, first: int, last: int | None, image_size: int) -> Recording:
     count = max(last - first + 1, 0) if last else 10**9
-    clip = read_clip(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
-    return Recording(name, to_uint8(clip.frames).permute(0, 2, 3, 1).numpy(), clip.fps)
+    frames, fps, _ = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    return Recording(name, frames.transpose(0, 2, 3, 1), fps)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from lgcvd.convert import Video, add_options, convert, main
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import read_clip, to_uint8
+from lgcvd.video import read_pixels
 
 LISTED = re.compile(r"\w+/v_\w+_g(\d\d)_c\d\d\.avi")
 VALIDATION_GROUPS = (24, 25)
@@ -68,8 +68,8 @@ def _read_list(path: Path) -> list[tuple[str, int]]:
 
 
 def _load(name: str, path: Path, image_size: int) -> Recording:
-    clip = read_clip(path, (image_size, image_size), 3, max_frames=10**9)
-    return Recording(name, to_uint8(clip.frames).permute(0, 2, 3, 1).numpy(), clip.fps)
+    frames, fps, _ = read_pixels(path, (image_size, image_size), 3, max_frames=10**9)
+    return Recording(name, frames.transpose(0, 2, 3, 1), fps)
 
 
 if __name__ == "__main__":
