@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -262,14 +263,16 @@ def _predict(
 
     device = next(model.parameters()).device
     videos = []
-    with tqdm(total=len(observed), desc="predicting clips", unit="clip", disable=not progress) as bar:
+    every = 0.2 if sys.stderr.isatty() else 60  # a log file needs no line a second
+    options = {"desc": "predicting clips", "unit": "clip", "mininterval": every, "disable": not progress}
+    with tqdm(total=len(observed), **options) as bar:
         for index, batch in enumerate(observed.split(BATCH)):
-            options = {
+            settings = {
                 "sampler": sampler,
                 "steps": steps,
                 "generator": torch.Generator().manual_seed(1000 * seed + index),
             }
-            for window in rollout(model, batch.to(device), num_frames=frames, every_step=True, **options):
+            for window in rollout(model, batch.to(device), num_frames=frames, every_step=True, **settings):
                 bar.update(round(index * BATCH + window.fraction * len(batch) - bar.n, 2))
             videos.append(window.video.cpu())
     return torch.cat(videos)
