@@ -1,8 +1,8 @@
 """Videos in HDF5 shards: the layout that the field shares, and a faster one of our own. Written whole or not at all.
 
 A set is a folder of ``shard_0001.hdf5``, ``shard_0002.hdf5``, ...; each file carries the attributes ``source`` (name of
-the data set), ``split`` and ``skipped`` (what could not be read, as JSON), and in one of two layouts any number of
-videos, uint8:
+the data set) and ``split``, a data set ``skipped`` (JSON in UTF-8: names of what could not be read, and why), and in
+one of two layouts any number of videos, uint8:
 
 "array", our own, written by default: one chunked array a video, so that a window is one read.
 
@@ -91,7 +91,7 @@ def write_shard(
     frames, fps, names = [], [], []
     # made in memory: a full disk is then an error of one plain write, which HDF5 itself does not survive
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        file.attrs.update(source=source, split=split)
+        _set_text(file, source=source, split=split)
         for i, recording in enumerate(recordings):
             frames.append(len(recording.frames))
             fps.append(math.nan if recording.fps is None else recording.fps)
@@ -99,12 +99,22 @@ def write_shard(
             (_write_frames if layout == "frames" else _write_array)(file, str(i), recording)
         if layout == "array":
             file["frames"], file["fps"] = np.array(frames, np.int64), np.array(fps, np.float64)
-            file.create_dataset("names", data=np.array(names, object), dtype=h5py.string_dtype())
-        file.attrs["skipped"] = json.dumps(list(skipped))
+            file["names"] = np.array([name.encode() for name in names], "S")
+        file["skipped"] = np.frombuffer(json.dumps(list(skipped)).encode(), np.uint8)
         file.flush()
         image = file.id.get_file_image()
     with draft(path) as part:
         part.write_bytes(image)
+
+
+def _set_text(place: h5py.Group, **texts: str) -> None:
+    """Attributes of fixed length: HDF5 can go round for ever in a damaged heap of texts of any length."""
+    place.attrs.update({name: np.bytes_(text.encode()) for name, text in texts.items() if text})
+
+
+def _text(place: h5py.Group, name: str, default: str = "") -> str:
+    text = place.attrs.get(name, default)
+    return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def _write_array(file: h5py.File, key: str, recording: Recording) -> None:
@@ -118,7 +128,7 @@ def _write_array(file: h5py.File, key: str, recording: Recording) -> None:
 def _write_frames(file: h5py.File, key: str, recording: Recording) -> None:
     file[f"len/{key}"] = len(recording.frames)
     group = file.create_group(key)
-    group.attrs["name"] = recording.name
+    _set_text(group, name=recording.name)
     if recording.fps is not None:
         group.attrs["fps"] = recording.fps
     for t, frame in enumerate(recording.frames):
@@ -139,10 +149,9 @@ class Shard:
         self._opened: tuple[int, h5py.File] | None = None
         with self._reading() as file:
             self.layout: Layout = "frames" if "len" in file else "array"
-            self.source, self.split = (str(file.attrs.get(name, "")) for name in ("source", "split"))
-            self.skipped: list[tuple[str, str]] = [
-                tuple(entry) for entry in json.loads(file.attrs.get("skipped", "[]"))
-            ]
+            self.source, self.split = _text(file, "source"), _text(file, "split")
+            skipped = file["skipped"][:].tobytes() if "skipped" in file else "[]"
+            self.skipped: list[tuple[str, str]] = [tuple(entry) for entry in json.loads(skipped)]
             index = self._frames_index if self.layout == "frames" else self._array_index
             self.lengths, self.fps, self.names = index(file)
         if min(self.lengths, default=1) < 1:
@@ -157,9 +166,11 @@ class Shard:
     def shape(self, video: int) -> tuple[int, int, int]:
         """H, W, C of a video's first frame."""
         with self._reading() as file:
-            frame = file[f"{video}/0"] if self.layout == "frames" else file[f"videos/{video}"][:1][0]
-            check_frames(frame[()][None], f"{self.path}, video {video}")
-            return frame.shape
+            if self.layout == "frames":
+                return self._frame(file, video, 0).shape
+            stored = file[f"videos/{video}"]
+            check_frames(stored, f"{self.path}, video {video}")
+            return stored.shape[1:]
 
     def read(self, video: int, window: range) -> np.ndarray:
         """The frames ``window`` of a video: (len(window), H, W, C) uint8."""
@@ -167,7 +178,7 @@ class Shard:
             raise IndexError(f"{self.path} has no frames {window} in video {video}")
         with self._reading() as file:
             if self.layout == "frames":
-                frames = np.stack([file[f"{video}/{t}"][()] for t in window])
+                frames = np.stack([self._frame(file, video, t) for t in window])
             else:
                 stored = file[f"videos/{video}"]
                 check_frames(stored, f"{self.path}, video {video}")
@@ -176,6 +187,13 @@ class Shard:
                 raise UserError(f"{self.path} is damaged: video {video} is shorter than it says; convert it again.")
         check_frames(frames, f"{self.path}, video {video}")
         return frames
+
+    def _frame(self, file: h5py.File, video: int, t: int) -> np.ndarray:
+        stored = file[f"{video}/{t}"]
+        height, width, *_ = stored.shape
+        if height * width > MAX_PIXELS:  # before so much memory is asked for
+            raise ValueError(f"a frame of {height}x{width} pixels")
+        return stored[()]
 
     def actions(self, video: int) -> np.ndarray | None:
         """(T, A) float32, or None where the source has none."""
@@ -188,13 +206,13 @@ class Shard:
             lengths.append(int(np.asarray(file[f"len/{i}"]).item()))
             attributes = file[str(i)].attrs
             fps.append(float(attributes["fps"]) if "fps" in attributes else None)
-            names.append(str(attributes.get("name", f"{self.path.stem}/{i}")))
+            names.append(_text(file[str(i)], "name", f"{self.path.stem}/{i}"))
         return lengths, fps, names
 
     def _array_index(self, file: h5py.File) -> tuple[list[int], list[float | None], list[str]]:
         lengths = [int(t) for t in file["frames"][:]]
         fps = [None if math.isnan(rate) else float(rate) for rate in file["fps"][:]]
-        names = [str(name) for name in file["names"].asstr()[:]]
+        names = [name.decode() for name in file["names"][:].tolist()]
         if not len(lengths) == len(fps) == len(names) == len(file["videos"] if lengths else ()):
             raise ValueError("its index is incomplete")
         return lengths, fps, names
@@ -209,7 +227,7 @@ class Shard:
             raise
         except FileNotFoundError as error:
             raise UserError(f"there is no file {self.path}: check the name.") from error
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
             raise UserError(
                 f"{self.path} is no whole file of videos ({_first_line(error)}): convert it again or remove it."
             ) from error
