@@ -138,10 +138,10 @@ class Train:
 
     def run(self) -> int:
         import torch
-        from tqdm import tqdm
 
         from lgcvd.models import LGCVD
         from lgcvd.objective import TwoStage
+        from lgcvd.progress import progress_bar
         from lgcvd.trainer import any_process, train
 
         device, main = _join_processes(_device(self.device))
@@ -154,18 +154,12 @@ class Train:
         reached, end = self._reached(), time.monotonic() + 60 * (self.minutes or math.inf)
         if reached and main:
             print(f"{self.folder}: going on after iteration {reached}")
-        every = 0.2 if sys.stderr.isatty() else 60  # a log file needs no line a second
         with (
             _stop_signals() as received,
             closing(train(model, data, self.train, folder=self.folder, workers=self.workers)) as steps,
             _loss_table(self.folder / "losses.csv" if main else Path(os.devnull), reached) as write,
-            tqdm(
-                initial=reached,
-                total=self.train.iterations,
-                unit="it",
-                mininterval=every,
-                smoothing=0.02,
-                disable=not main,
+            progress_bar(
+                initial=reached, total=self.train.iterations, unit="it", smoothing=0.02, disable=not main
             ) as bar,
         ):
             for step in steps:
@@ -400,7 +394,7 @@ def _join_processes(device: str) -> tuple[torch.device, bool]:
         return torch.device(device), True
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")  # flags are on the CPU
     atexit.register(dist.destroy_process_group)
     return torch.device(device), dist.get_rank() == 0
 

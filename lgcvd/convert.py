@@ -21,12 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from lgcvd.errors import UserError
+from lgcvd.progress import progress_bar
 from lgcvd.shards import Layout, Recording, Shard, write_shard
 from lgcvd.video import draft
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 SETTINGS = "conversion.json"
 SPLITS = ("train", "validation", "test")
@@ -46,11 +49,10 @@ class Video:
     """How many there will be, as far as that is known beforehand: for the space check."""
 
 
-def add_options(parser: argparse.ArgumentParser, image_size: int | None = 64) -> None:
-    """The options of every converter; ``image_size=None`` for sources that keep their own size."""
+def add_options(parser: argparse.ArgumentParser, image_size: int = 64) -> None:
+    """The options of every converter; ``image_size`` is the default of that option."""
     parser.add_argument("--out_dir", type=Path, required=True, help="folder to write")
-    if image_size:
-        parser.add_argument("--image_size", type=int, default=image_size, help="height and width in pixels")
+    parser.add_argument("--image_size", type=int, default=image_size, help="height and width in pixels")
     parser.add_argument("--layout", choices=("array", "frames"), default="array", help="ours, or MCVD's")
     parser.add_argument("--videos_per_shard", type=int, default=128, help="videos in a file")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that load")
@@ -74,7 +76,7 @@ def convert(
     if not videos:
         raise UserError(f"there is no video of {source} to convert: check the folder.")
     for name in ("image_size", "videos_per_shard", "workers"):
-        if getattr(options, name, 1) < 1:
+        if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}.")
     frames = sum(video.frames for video in videos)
     size = frames * shape[0] * shape[1] * shape[2]
@@ -101,11 +103,7 @@ def convert(
     share = sum(video.frames for part in missing.values() for video in part) / max(frames, 1)
     _check_space(options.out_dir, size * share)
 
-    every = 0.5 if sys.stderr.isatty() else 60  # a log file needs no line a second
-    with (
-        _Loader(options.workers) as loader,
-        tqdm(total=len(videos), unit="video", desc=source, mininterval=every) as bar,
-    ):
+    with _Loader(options.workers) as loader, progress_bar(total=len(videos), unit="video", desc=source) as bar:
         bar.update(len(videos) - sum(map(len, missing.values())))
         loaded = loader([video for part in missing.values() for video in part])
         for path, part in missing.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
 from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
+from lgcvd.progress import progress_bar
 from lgcvd.rollout import rollout
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
 from lgcvd.video import filmstrip, from_uint8, write_image
@@ -259,13 +259,9 @@ def _predict(
     model: VideoDenoiser, observed: Tensor, frames: int, sampler: str, steps: int, seed: int, progress: bool
 ) -> Tensor:
     """Observed and new frames of all clips, in batches with their own seeds."""
-    from tqdm import tqdm
-
     device = next(model.parameters()).device
     videos = []
-    every = 0.2 if sys.stderr.isatty() else 60  # a log file needs no line a second
-    options = {"desc": "predicting clips", "unit": "clip", "mininterval": every, "disable": not progress}
-    with tqdm(total=len(observed), **options) as bar:
+    with progress_bar(total=len(observed), desc="predicting clips", unit="clip", disable=not progress) as bar:
         for index, batch in enumerate(observed.split(BATCH)):
             settings = {
                 "sampler": sampler,

@@ -97,6 +97,8 @@ def write_shard(
             fps.append(math.nan if recording.fps is None else recording.fps)
             names.append(recording.name)
             (_write_frames if layout == "frames" else _write_array)(file, str(i), recording)
+            if recording.actions is not None:
+                file[f"actions/{i}"] = recording.actions.astype(np.float32)
         if layout == "array":
             file["frames"], file["fps"] = np.array(frames, np.int64), np.array(fps, np.float64)
             file["names"] = np.array([name.encode() for name in names], "S")
@@ -121,8 +123,6 @@ def _write_array(file: h5py.File, key: str, recording: Recording) -> None:
     frames = recording.frames
     chunks = (min(CHUNK, len(frames)), *frames.shape[1:])
     file.create_dataset(f"videos/{key}", data=frames, chunks=chunks, compression="lzf")
-    if recording.actions is not None:
-        file.create_dataset(f"actions/{key}", data=recording.actions.astype(np.float32))
 
 
 def _write_frames(file: h5py.File, key: str, recording: Recording) -> None:
@@ -133,8 +133,6 @@ def _write_frames(file: h5py.File, key: str, recording: Recording) -> None:
         group.attrs["fps"] = recording.fps
     for t, frame in enumerate(recording.frames):
         group.create_dataset(str(t), data=frame, compression="lzf")
-    if recording.actions is not None:
-        file.create_dataset(f"actions/{key}", data=recording.actions.astype(np.float32))
 
 
 class Shard:

@@ -1,0 +1,12 @@
+"""Progress of long work."""
+
+from __future__ import annotations
+
+import sys
+
+
+def progress_bar(**options: object):
+    """A tqdm bar that is drawn often on a terminal, and once a minute where a log file would keep every line."""
+    from tqdm import tqdm
+
+    return tqdm(mininterval=0.2 if sys.stderr.isatty() else 60, **options)
