@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -18,9 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import lgcvd
-from lgcvd import __main__ as cli
 from lgcvd import video
 from lgcvd.__main__ import main
+from lgcvd.commands import train as train_command
 from lgcvd.shards import Recording, write_shard
 
 TINY = ["--train.iterations", "6", "--train.save-every", "4", "--train.warmup", "0"]
@@ -305,9 +306,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
 ):
-    table = cli._loss_table
+    table = train_command._loss_table
 
-    @cli.contextmanager
+    @contextmanager
     def interrupting(*arguments):
         with table(*arguments) as write:
 
@@ -320,7 +321,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_loss_table", interrupting)
+        patch.setattr(train_command, "_loss_table", interrupting)
         assert train(tmp_path / "broken") == 128 + number
     out = capsys.readouterr().out
     assert "3 of 6 iterations" in out

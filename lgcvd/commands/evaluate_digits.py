@@ -1,0 +1,47 @@
+"""``lgcvd evaluate-digits``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import DisallowNone
+
+from lgcvd.commands.common import Device, Sampler, find_device
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+
+
+@dataclass(frozen=True)
+class EvaluateDigits:
+    """Measure how good a model's moving digits are, against copying, blank and real frames."""
+
+    model: str = "moving-digits"
+    """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
+    clips: int = 64
+    """Clips to predict."""
+    frames: int = 28
+    """New frames a clip."""
+    sampler: Sampler = DEFAULT_SAMPLER
+    """How to denoise."""
+    steps: int = DEFAULT_STEPS
+    """Denoising steps for every few new frames."""
+    seed: int = 0
+    """Of the noise; the clips are always the same."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which digits."""
+    out: DisallowNone[Path | None] = None
+    """Folder for the table, the curves and sample strips."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from lgcvd.checkpoints import load
+        from lgcvd.evaluation import evaluate_digits
+
+        options = {name: getattr(self, name) for name in ("clips", "frames", "sampler", "steps", "seed", "split")}
+        report = evaluate_digits(load(self.model, find_device(self.device)), **options)
+        print(report.markdown())
+        if self.out:
+            print(f"{report.save(self.out)}: table.md, results.json, curves.png, samples.png")
+        return 0
