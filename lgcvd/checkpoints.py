@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from lgcvd.config import ModelConfig
 from lgcvd.errors import UserError
-from lgcvd.models import LGCVD, About, VideoDenoiser
+from lgcvd.models import LGCVD, About, VideoDenoiser, build
 
 SHIPPED = files("lgcvd") / "assets" / "models"
 FILES = ("config.json", "model.safetensors")
@@ -74,7 +74,7 @@ def save(
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    copy = LGCVD(model.config, about or model.about)
+    copy = build(model.config, about or model.about)
     copy.load_state_dict(model.state_dict())
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
         copy.to(dtype).save_pretrained(draft)

@@ -149,3 +149,8 @@ class LGCVD(
 
 MODELS: dict[str, type[VideoDenoiser]] = {"lgcvd": LGCVD}
 """Every kind of model by its name in a checkpoint."""
+
+
+def build(config: ModelConfig, about: About | None = None) -> VideoDenoiser:
+    """A model with random weights of the kind that ``config`` describes."""
+    return MODELS["lgcvd"](config, about)

@@ -57,14 +57,14 @@ class Train:
     def run(self) -> int:
         import torch
 
-        from lgcvd.models import LGCVD
+        from lgcvd.models import build
         from lgcvd.objective import TwoStage
         from lgcvd.progress import progress_bar
         from lgcvd.trainer import any_process, train
 
         device, main = join_processes(find_device(self.device))
         torch.manual_seed(self.train.seed)
-        model = LGCVD(self.model)
+        model = build(self.model)
         if self.init:
             self._take_weights(model)
         model.to(device)
@@ -138,7 +138,7 @@ class Train:
 
         from lgcvd.checkpoints import save
         from lgcvd.data import GENERATED
-        from lgcvd.models import LGCVD, About
+        from lgcvd.models import About, build
 
         saved = self._checkpoint()
         digits = self.data in GENERATED
@@ -148,7 +148,7 @@ class Train:
             DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data",
             saved["iteration"],
         )
-        model = LGCVD(ModelConfig(**saved["config"]["model"]))
+        model = build(ModelConfig(**saved["config"]["model"]))
         inside = "module."  # AveragedModel's name for what it averages
         weights = {key.removeprefix(inside): value for key, value in saved["ema"].items() if key.startswith(inside)}
         model.load_state_dict(weights)
