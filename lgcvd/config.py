@@ -39,6 +39,8 @@ class ModelConfig:
     """Mean of the training data's pixels in [-1, 1]: the network sees, and paints, clips less this mean ..."""
     data_std: float = 1.0
     """... over this standard deviation."""
+    motion: int = 0
+    """Pixels a frame that the last layer can move what the known frames show (``lgcvd.motion``); 0: all is painted."""
     timesteps: int = 1000
     """Length of the diffusion."""
 
@@ -139,6 +141,19 @@ class Preset:
 
 PAPER = Preset(ModelConfig(), TrainConfig())
 
+SMALL = TrainConfig(
+    batch_size=8,
+    rate=1e-3,
+    beta2=0.99,
+    warmup=200,
+    clip_grad=1.0,
+    ema=0.999,
+    loss="l2",
+    times="from_noise",
+    tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
+)
+"""What the small presets share: a recipe for hours on a CPU (``benchmarks/recipes.py``)."""
+
 PRESETS: dict[str, Preset] = {
     "bair-64": PAPER,
     "cityscapes-128": replace(PAPER, model=replace(PAPER.model, image_size=(128, 128))),
@@ -146,30 +161,33 @@ PRESETS: dict[str, Preset] = {
         ModelConfig(
             new_frames=4,
             channels=1,
-            image_size=(32, 32),
-            dim=32,
-            multipliers=(1, 2, 4),
+            image_size=(64, 64),
+            patch_size=2,
+            dim=48,
+            multipliers=(1, 2, 3),
             attention=(8,),
-            head_channels=64,
+            head_channels=48,
             output="x0",
             data_mean=-0.90,
-            data_std=0.37,
+            data_std=0.43,
+            motion=4,
         ),
-        TrainConfig(
-            iterations=9500,
-            batch_size=8,
-            rate=1e-3,
-            beta2=0.99,
-            warmup=200,
-            cooldown=1250,
-            clip_grad=1.0,
-            ema=0.999,
-            loss="l2",
-            times="from_noise",
-            tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-            single_stage=7500,
-            save_every=500,
+        replace(SMALL, iterations=6500, single_stage=5000, cooldown=1000),
+    ),
+    "robot-64": Preset(
+        ModelConfig(
+            new_frames=4,
+            patch_size=2,
+            dim=64,
+            multipliers=(1, 2, 2),
+            attention=(),
+            head_channels=64,
+            output="x0",
+            data_mean=-0.05,
+            data_std=0.32,
+            motion=3,
         ),
+        replace(SMALL, iterations=9000, batch_size=4, single_stage=6500, cooldown=1500),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),

@@ -3,7 +3,7 @@
 # no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
+from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 from lgcvd.unet import Encoder, UNet, UNetShape
 
@@ -92,7 +93,9 @@ class LGCVD(
         clip_channels = config.clip_frames * config.channels * pixels
         local_channels = config.context_frames * (config.channels + 1) * pixels
         self.encoder = Encoder(shape, clip_channels)
-        self.unet = UNet(shape, local_channels + clip_channels, clip_channels)
+        self.motion = MotionSkip(config.clip_frames, config.patch_size, config.motion) if config.motion else None
+        seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
+        self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered)
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -127,10 +130,22 @@ class LGCVD(
         mean, std = self.config.data_mean, self.config.data_std
         noisy = self.schedule.standardise(x_t, t, mean, std)
         memory = context.memory.expand(len(x_t), -1, -1, -1)
-        output = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(noisy)], dim=1), t, memory))
-        return (
-            output if self.config.output == "velocity" else self.schedule.velocity_from_x0(x_t, mean + std * output, t)
-        )
+        seen = [self._fold(local), self._fold(noisy)]
+        if self.motion is None:
+            output = self._unfold(self.unet(torch.cat(seen, dim=1), t, memory))
+            return (
+                output
+                if self.config.output == "velocity"
+                else self.schedule.velocity_from_x0(x_t, mean + std * output, t)
+            )
+
+        evidence = self.motion.evidence(self._standardise(frames), context.positions)
+        output = self.unet(torch.cat([*seen, self.motion.seen(evidence)], dim=1), t, memory)
+        output, answer = output.split([output.shape[1] - self.motion.channels_out, self.motion.channels_out], dim=1)
+        output = self._unfold(output)
+        painted = self.schedule.x0(x_t, output, t) if self.config.output == "velocity" else mean + std * output
+        x0 = self.motion(answer, painted, replace(context, frames=frames), evidence)
+        return self.schedule.velocity_from_x0(x_t, x0, t)
 
     def _standardise(self, clean: Tensor) -> Tensor:
         """Clean frames with the mean 0 and deviation 1 that the network is made for."""
