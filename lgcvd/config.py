@@ -169,7 +169,7 @@ PRESETS: dict[str, Preset] = {
             head_channels=48,
             output="x0",
             data_mean=-0.90,
-            data_std=0.43,
+            data_std=0.40,
             motion=4,
         ),
         replace(SMALL, iterations=6500, single_stage=5000, cooldown=1000),
