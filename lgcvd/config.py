@@ -95,9 +95,13 @@ class TrainConfig:
     iterations: int = 300_000
     """Iterations; each is one optimizer step a stage."""
     batch_size: int = 64
-    """Clips an iteration."""
+    """Clips an iteration, of all processes together."""
+    accumulate: int = 1
+    """Parts that a process takes its clips in: more need less memory and more time, and train the same."""
     rate: float = 1e-4
     """Adam's learning rate after the warm-up."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The rate between warm-up and cooldown: as it is, or down to 0 at the end as half a cosine."""
     beta2: float = 0.999
     """Adam's second moment decay; short trainings want 0.99."""
     warmup: int = 0
@@ -112,21 +116,30 @@ class TrainConfig:
     """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
     times: Literal["uniform", "high_noise", "from_noise"] = "uniform"
     """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``, "from_noise" also has half pure noise."""
+    objective: Literal["two_stage"] = "two_stage"
+    """What is trained: the paper's two stages."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
     """First iterations, which train stage 1 alone: early estimates are too poor to learn from in stage 2."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the networks' products while training; weights, averages and losses are float32. "bfloat16" is for GPUs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the networks' products; weights, averages and losses are float32. "bfloat16" is for GPUs, "float16" for those
+    that lack it."""
+    compile: bool = False
+    """Compile the networks: slow first iterations, faster ones after them."""
     save_every: int = 500
     """Iterations between checkpoints."""
+    keep: int = 2
+    """Newest checkpoints that are kept."""
     seed: int = 0
     """Of weights, noise, time steps, tasks and data order."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "save_every"):
+        for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.seed < 0:
+            raise UserError(f"seed must be at least 0, not {self.seed}.")
 
 
 @dataclass(frozen=True)
@@ -171,9 +184,36 @@ PRESETS: dict[str, Preset] = {
             save_every=500,
         ),
     ),
+    "robot-64": Preset(
+        ModelConfig(
+            new_frames=4,
+            dim=24,
+            multipliers=(1, 2, 4, 4),
+            attention=(8,),
+            head_channels=48,
+            output="x0",
+            data_mean=-0.05,
+            data_std=0.32,
+        ),
+        TrainConfig(
+            iterations=20_000,
+            batch_size=8,
+            rate=1e-3,
+            beta2=0.99,
+            warmup=200,
+            cooldown=2500,
+            clip_grad=1.0,
+            ema=0.999,
+            loss="l2",
+            times="from_noise",
+            tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
+            single_stage=16_000,
+        ),
+    ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
         TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=10),
     ),
 }
-"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), ``digits`` is made for a CPU."""
+"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1); ``digits`` and ``robot-64`` are
+made for a CPU."""

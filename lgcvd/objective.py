@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from lgcvd.context import Context, TaskMix, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import per_sample
+
+if TYPE_CHECKING:
+    from lgcvd.config import TrainConfig
 
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(predicted velocity, true velocity, alpha_bar at the time steps (B,)) -> scalar loss."""
@@ -73,6 +77,13 @@ class Share:
 WHOLE = Share()
 """What a process takes that works alone."""
 
+
+def draw_noise(x0: Tensor, generator: torch.Generator, share: Share) -> Tensor:
+    """Normal noise for ``x0``, a share of a batch, drawn where ``x0`` is: a CPU would keep a GPU waiting."""
+    there = torch.Generator(x0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    return share(torch.randn((len(x0) * share.of, *x0.shape[1:]), generator=there, device=x0.device))
+
+
 STAGES = ("stage1", "stage2")
 """What an objective may yield losses for."""
 
@@ -82,6 +93,18 @@ TIMES: dict[str, TimeSampler] = {
     "high_noise": high_noise_times,
     "from_noise": from_noise_times,
 }
+
+
+class Objective(Protocol):
+    """What a model is trained to do."""
+
+    def clip_frames(self, model: VideoDenoiser) -> int:
+        """Length of a training clip."""
+
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (stage, loss) for clips (B, clip_frames, C, H, W) in [-1, 1]; the trainer takes a step after each."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +139,9 @@ class TwoStage:
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator, share)
+        estimate = estimate.detach().clamp(-1, 1)
         yield STAGES[0], loss
 
-        estimate = estimate.detach().clamp(-1, 1)
         context = local_context(second, positions, model.remember(estimate))
         predicts = (positions == torch.arange(k, device=clip.device)).all(dim=1)
         frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
@@ -130,10 +153,18 @@ class TwoStage:
     ) -> tuple[Tensor, Tensor]:
         """The loss at random time steps, and the one-step estimate of ``x0``."""
         schedule = model.schedule
-        batch = len(x0) * share.of
-        t = share(self.times(batch, schedule.steps, generator)).to(x0.device)
-        noise = share(torch.randn((batch, *x0.shape[1:]), generator=generator)).to(x0.device)
+        t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
+        noise = draw_noise(x0, generator, share)
         x_t = schedule.add_noise(x0, noise, t)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
         return loss, schedule.x0(x_t, velocity, t)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"two_stage": TwoStage}
+"""Objectives by name, dataclasses with the fields of ``TwoStage``."""
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """The objective that ``config`` describes."""
+    return OBJECTIVES[config.objective](config.tasks, DISTANCES[config.loss], TIMES[config.times])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lgcvd import LGCVD, PRESETS, TaskMix, TwoStage, UserError
 from lgcvd.context import TASKS, Context, local_context
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import capped_l2, from_noise_times, high_noise_times, l1, uniform_times
+from lgcvd.objective import WHOLE, Share, capped_l2, draw_noise, from_noise_times, high_noise_times, l1, uniform_times
 from lgcvd.schedule import Schedule
 
 ONLY = {
@@ -89,7 +89,7 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
     local = local_context(frames, positions).frames
     for stage in ("stage1", "stage2"):
         t = torch.randint(1000, (3,), generator=generator)
-        noise = torch.randn(frames.shape, generator=generator)
+        noise = draw_noise(frames, generator, WHOLE)
         alpha_bar = schedule.alpha_bar[t].reshape(3, 1, 1, 1, 1)
         x_t = alpha_bar.sqrt() * frames + (1 - alpha_bar).sqrt() * noise
         v = tiny_model(x_t, t, Context(local, positions, memory))
@@ -102,6 +102,18 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
         local[predicts] = estimate[predicts, -2:]
     assert 0 < predicts.sum() < 3
     torch.testing.assert_close(run(tiny_model, TwoStage(), seed), expected)
+
+
+def test_noise_is_normal_and_does_not_depend_on_how_many_share_it():
+    x0 = torch.zeros(4, 2, 1, 32, 32)
+    whole, even, odd = (
+        draw_noise(x0[share.rank :: share.of], torch.Generator().manual_seed(3), share)
+        for share in (WHOLE, Share(0, 2), Share(1, 2))
+    )
+    assert torch.equal(whole[::2], even)
+    assert torch.equal(whole[1::2], odd)
+    assert whole.mean().abs() < 0.05
+    assert whole.std() == pytest.approx(1, abs=0.05)
 
 
 def test_both_stages_teach_the_encoder(tiny_model: LGCVD):
