@@ -41,6 +41,12 @@ class ModelConfig:
     """... over this standard deviation."""
     timesteps: int = 1000
     """Length of the diffusion."""
+    global_context: bool = True
+    """Whether an encoder remembers the clips before; without it the model sees its local context alone."""
+    memory_decay: float = 0.5
+    """Share of the memory that stays when the next clip is remembered."""
+    position_planes: bool = True
+    """Whether local frames come with their position in the clip; absent ones are black either way."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
@@ -53,6 +59,8 @@ class ModelConfig:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.dim < 4 or self.dim % 2:  # the time embedding is pairs of sines and cosines
             raise UserError(f"dim must be an even number of at least 4, not {self.dim}.")
+        if not 0 <= self.memory_decay < 1:
+            raise UserError(f"memory_decay must be at least 0 and below 1, not {self.memory_decay}.")
         if self.data_std <= 0:
             raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:
@@ -116,8 +124,8 @@ class TrainConfig:
     """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
     times: Literal["uniform", "high_noise", "from_noise"] = "uniform"
     """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``, "from_noise" also has half pure noise."""
-    objective: Literal["two_stage"] = "two_stage"
-    """What is trained: the paper's two stages."""
+    objective: Literal["two_stage", "single_stage"] = "two_stage"
+    """Two stages (the paper), or one that always sees true context."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from lgcvd.context import Context, TaskMix, local_context
+from lgcvd.context import NULL_CLIP, Context, TaskMix, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import per_sample
@@ -128,14 +128,9 @@ class TwoStage:
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield ("stage1", loss), ("stage2", loss) for clips (B, 2 T - K, C, H, W) in [-1, 1], a share of a batch."""
-        k, t = model.context_frames, model.context_frames + model.new_frames
-        if clip.shape[1] != self.clip_frames(model):
-            raise UserError(
-                f"a training clip must have {self.clip_frames(model)} frames, two windows of {t} that overlap by {k}, "
-                f"not {clip.shape[1]}."
-            )
-        first, second = clip[:, :t], clip[:, -t:]
-        positions = share(self.tasks.draw(len(clip) * share.of, k, t, generator)).to(clip.device)
+        k = model.context_frames
+        first, second = self._windows(model, clip)
+        positions = self._draw_positions(model, clip, generator, share)
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator, share)
@@ -147,6 +142,21 @@ class TwoStage:
         frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
         loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator, share)
         yield STAGES[1], loss
+
+    def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """The two overlapping clips of T frames."""
+        k, t = model.context_frames, model.context_frames + model.new_frames
+        if clip.shape[1] != self.clip_frames(model):
+            raise UserError(
+                f"a training clip must have {self.clip_frames(model)} frames, two windows of {t} that overlap by {k}, "
+                f"not {clip.shape[1]}."
+            )
+        return clip[:, :t], clip[:, -t:]
+
+    def _draw_positions(self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share) -> Tensor:
+        """Where the local frames of each clip belong, (B, K)."""
+        k, t = model.context_frames, model.context_frames + model.new_frames
+        return share(self.tasks.draw(len(clip) * share.of, k, t, generator)).to(clip.device)
 
     def _denoise(
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
@@ -161,7 +171,26 @@ class TwoStage:
         return loss, schedule.x0(x_t, velocity, t)
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"two_stage": TwoStage}
+@dataclass(frozen=True)
+class SingleStage(TwoStage):
+    """Training with true context only, to compare with: what it sees at rollout, its own frames, it never saw before.
+
+    It denoises the second of the two clips; its memory is the encoding of the true first one, or of a grey clip, as at
+    the start of a rollout, for half of them.
+    """
+
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Iterator[tuple[str, Tensor]]:
+        first, second = self._windows(model, clip)
+        positions = self._draw_positions(model, clip, generator, share)
+        begins = share(torch.rand(len(clip) * share.of, generator=generator) < 0.5).to(clip.device)
+        before = first.masked_fill(begins[:, None, None, None, None], NULL_CLIP)
+        context = local_context(second, positions, model.remember(before))
+        yield STAGES[0], self._denoise(model, second, context, generator, share)[0]
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"two_stage": TwoStage, "single_stage": SingleStage}
 """Objectives by name, dataclasses with the fields of ``TwoStage``."""
 
 

@@ -4,10 +4,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lgcvd import LGCVD, PRESETS, TaskMix, TwoStage, UserError
-from lgcvd.context import TASKS, Context, local_context
+from lgcvd import LGCVD, PRESETS, SingleStage, TaskMix, TrainConfig, TwoStage, UserError
+from lgcvd.context import NULL_CLIP, TASKS, Context, local_context
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import WHOLE, Share, capped_l2, draw_noise, from_noise_times, high_noise_times, l1, uniform_times
+from lgcvd.objective import (
+    WHOLE,
+    Share,
+    capped_l2,
+    draw_noise,
+    from_noise_times,
+    high_noise_times,
+    l1,
+    objective_of,
+    uniform_times,
+)
 from lgcvd.schedule import Schedule
 
 ONLY = {
@@ -154,3 +164,20 @@ def test_distance_and_times_are_the_callers_choice():
     losses = run(model, objective)
     assert losses["stage1"] == losses["stage2"] == 7
     assert all((t == 42).all() for _, t, _ in model.calls)
+
+
+def test_single_stage_sees_true_context_and_for_half_of_the_clips_no_clip_before():
+    model, clip = Spy(), torch.rand((64, 14, 1, 4, 4), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    stages = list(SingleStage(ONLY["prediction"])(model, clip, torch.Generator().manual_seed(1)))
+    assert [name for name, _ in stages] == ["stage1"]
+    (before,), ((_, _, context),) = model.remembered, model.calls
+    assert torch.equal(context.frames, clip[:, 6:8])
+    grey = (before == NULL_CLIP).flatten(1).all(1)
+    assert 16 < grey.sum() < 48
+    assert torch.equal(before[~grey], clip[~grey, :8])
+
+
+def test_objectives_are_made_as_the_config_says():
+    config = TrainConfig(objective="single_stage", loss="l2", times="high_noise", tasks=ONLY["generation"])
+    assert objective_of(config) == SingleStage(ONLY["generation"], capped_l2, high_noise_times)
+    assert type(objective_of(TrainConfig())) is TwoStage
