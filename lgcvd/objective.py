@@ -73,15 +73,14 @@ class Share:
         """Every ``of``-th item of ``whole``, a sequence or tensor over the whole batch."""
         return whole[self.rank :: self.of]
 
+    def noise(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        """Normal noise for ``x0``, such a share, drawn where ``x0`` is: a CPU would keep a GPU waiting."""
+        there = torch.Generator(x0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return self(torch.randn((len(x0) * self.of, *x0.shape[1:]), generator=there, device=x0.device))
+
 
 WHOLE = Share()
 """What a process takes that works alone."""
-
-
-def draw_noise(x0: Tensor, generator: torch.Generator, share: Share) -> Tensor:
-    """Normal noise for ``x0``, a share of a batch, drawn where ``x0`` is: a CPU would keep a GPU waiting."""
-    there = torch.Generator(x0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    return share(torch.randn((len(x0) * share.of, *x0.shape[1:]), generator=there, device=x0.device))
 
 
 STAGES = ("stage1", "stage2")
@@ -164,7 +163,7 @@ class TwoStage:
         """The loss at random time steps, and the one-step estimate of ``x0``."""
         schedule = model.schedule
         t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
-        noise = draw_noise(x0, generator, share)
+        noise = share.noise(x0, generator)
         x_t = schedule.add_noise(x0, noise, t)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])

@@ -11,7 +11,6 @@ from lgcvd.objective import (
     WHOLE,
     Share,
     capped_l2,
-    draw_noise,
     from_noise_times,
     high_noise_times,
     l1,
@@ -99,7 +98,7 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
     local = local_context(frames, positions).frames
     for stage in ("stage1", "stage2"):
         t = torch.randint(1000, (3,), generator=generator)
-        noise = draw_noise(frames, generator, WHOLE)
+        noise = WHOLE.noise(frames, generator)
         alpha_bar = schedule.alpha_bar[t].reshape(3, 1, 1, 1, 1)
         x_t = alpha_bar.sqrt() * frames + (1 - alpha_bar).sqrt() * noise
         v = tiny_model(x_t, t, Context(local, positions, memory))
@@ -117,7 +116,7 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
 def test_noise_is_normal_and_does_not_depend_on_how_many_share_it():
     x0 = torch.zeros(4, 2, 1, 32, 32)
     whole, even, odd = (
-        draw_noise(x0[share.rank :: share.of], torch.Generator().manual_seed(3), share)
+        share.noise(x0[share.rank :: share.of], torch.Generator().manual_seed(3))
         for share in (WHOLE, Share(0, 2), Share(1, 2))
     )
     assert torch.equal(whole[::2], even)
