@@ -14,6 +14,8 @@ import tyro
 from tyro.conf import subcommand
 
 from lgcvd.commands.common import in_words
+from lgcvd.commands.compare import Compare
+from lgcvd.commands.evaluate import Evaluate
 from lgcvd.commands.evaluate_digits import EvaluateDigits
 from lgcvd.commands.models import ImportReleased, Models
 from lgcvd.commands.predict import Predict
@@ -55,6 +57,8 @@ def _parse(argv: list[str]):
     verbs = [
         Annotated[Predict, subcommand("predict")],
         Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
+        Annotated[Evaluate, subcommand("evaluate")],
+        Annotated[Compare, subcommand("compare")],
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],
         Annotated[ImportReleased, subcommand("import-released")],

@@ -13,7 +13,7 @@ from torch import Tensor
 from lgcvd.context import Context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS, check_sampler, sample
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS, Generators, check_sampler, randn, sample
 
 MAX_FRAMES = 1000
 """More new frames than this are refused: a typing error should not run for a day."""
@@ -49,14 +49,15 @@ def rollout(
     num_frames: int,
     sampler: str = DEFAULT_SAMPLER,
     steps: int = DEFAULT_STEPS,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     every_step: bool = False,
 ) -> Iterator[Window]:
     """Predict ``num_frames`` frames after ``observed`` (B, at least K, C, H, W) in [-1, 1] (paper, section 3.4).
 
     Each window sees the last K frames as local context and the average of what the encoder remembers of all windows
     before. Observed frames come back untouched. Yields after every window; with ``every_step`` after every denoising
-    step, so that a caller can show progress and stop within one step.
+    step, so that a caller can show progress and stop within one step. With a list of generators, one a clip, what becomes
+    of a clip does not depend on the others of its batch.
     """
     k, n = model.context_frames, model.new_frames
     if observed.shape[1] < k:
@@ -75,7 +76,7 @@ def rollout(
     video, memory = observed, model.remember(None, size=observed.shape[-2:])
     for index in range(1, windows + 1):
         context = Context(video[:, -k:], positions, memory)
-        x_T = torch.randn(batch, model.output_frames, *frame_shape, generator=generator).to(observed)
+        x_T = randn(observed.new_empty(batch, model.output_frames, *frame_shape), generator)
         for step in sample(model, x_T, context, sampler=sampler, steps=steps, generator=generator):
             last = step.index == steps
             clip = step.x_t.clamp(-1, 1) if last else step.x0

@@ -6,7 +6,7 @@ implies, clipped to [-1, 1]: so clipping means the same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,19 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import Schedule, respaced_timesteps
 
 DEFAULT_SAMPLER, DEFAULT_STEPS = "dpm++2m", 10
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+"""Source of noise: one generator for a whole batch, or one a sample: then no sample's noise depends on the others."""
+
+
+def randn(like: Tensor, generator: Generators) -> Tensor:
+    """Gaussian noise of the shape, type and device of ``like``."""
+    if generator is None or isinstance(generator, torch.Generator):
+        device = generator.device if generator else "cpu"
+        return torch.randn(like.shape, generator=generator, device=device).to(like)
+    if len(generator) != len(like):
+        raise UserError(f"there are {len(generator)} generators for {len(like)} clips: give one for each.")
+    return torch.stack([randn(clip, one) for clip, one in zip(like, generator, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ def sample(
     *,
     sampler: str = DEFAULT_SAMPLER,
     steps: int = DEFAULT_STEPS,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[DenoisingStep]:
     """Denoise ``x_T`` (B, output_frames, C, H, W), pure noise, and yield after every step.
 
@@ -115,6 +128,6 @@ def sample(
     for index, t in enumerate(scheduler.timesteps.tolist(), 1):
         times = torch.full((len(x_t),), t, device=x_t.device)
         x0 = model.schedule.x0(x_t, model(x_t, times, context), times).clamp(-1, 1)
-        noise = {"generator": generator} if sampler == "ddpm" else {}
+        noise = {"generator": generator} if sampler == "ddpm" else {}  # diffusers takes a list of generators too
         x_t = scheduler.step(x0, t, x_t, **noise).prev_sample
         yield DenoisingStep(index, steps, x_t, x0)

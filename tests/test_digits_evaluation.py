@@ -9,7 +9,7 @@ import torch
 from lgcvd import LGCVD, MovingDigits, UserError
 from lgcvd.config import ModelConfig
 from lgcvd.digit_classifier import IN_PLACE, WEIGHTS, find_digits, recognised
-from lgcvd.evaluation import BLANK, COPY, MEASURES, MODEL, REAL, bootstrap_interval, evaluate_digits, sampler_table
+from lgcvd.digits_evaluation import BLANK, COPY, MEASURES, MODEL, REAL, evaluate_digits, sampler_table
 from lgcvd.video import from_uint8
 
 CLIPS = 100
@@ -142,13 +142,6 @@ def test_saved_files_hold_the_report(report, tmp_path):
 def test_sampler_table_has_a_row_a_report(report):
     _, report = report
     assert len(sampler_table([report, report]).splitlines()) == 4
-
-
-def test_interval_contains_the_mean_and_shrinks_with_more_values():
-    values = np.random.default_rng(1).normal(5, 1, 400)
-    low, high = bootstrap_interval(values)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
 
 
 @pytest.mark.parametrize(
