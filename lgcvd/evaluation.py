@@ -156,7 +156,9 @@ class Evaluation:
     def __post_init__(self) -> None:
         unknown = set(self.metrics) - set(METRICS)
         if unknown or not self.metrics:
-            raise UserError(f"metrics must be some of {', '.join(METRICS)}, not {', '.join(sorted(unknown)) or 'none'}.")
+            raise UserError(
+                f"metrics must be some of {', '.join(METRICS)}, not {', '.join(sorted(unknown)) or 'none'}."
+            )
 
     @property
     def trajectories(self) -> int:

@@ -111,7 +111,9 @@ MCVD = Protocol(
     "frames. The sampler is ancestral with 100 steps.",
     MappingProxyType(
         {
-            "psnr": Measure(psnr, "higher", "PSNR in dB of the mean squared error over all frames", _psnr_of_mean_error),
+            "psnr": Measure(
+                psnr, "higher", "PSNR in dB of the mean squared error over all frames", _psnr_of_mean_error
+            ),
             "ssim": Measure(
                 lambda predicted, true: ssim(predicted, true, window="gaussian"),
                 "higher",
