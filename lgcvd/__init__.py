@@ -6,7 +6,7 @@ from lgcvd.context import TASKS, Context, TaskMix
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, About, VideoDenoiser
-from lgcvd.objective import TwoStage
+from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
 from lgcvd.sampling import SAMPLERS, Sampling, sample, seeded
 from lgcvd.trainer import TrainStep, train
@@ -25,6 +25,7 @@ __all__ = [
     "Noised",
     "Preset",
     "Sampling",
+    "SingleStage",
     "TaskMix",
     "TrainConfig",
     "TrainStep",

@@ -122,7 +122,7 @@ class TaskMix:
 
 
 def trained_by(positions: Sequence[int], clip_frames: int) -> set[str]:
-    """Names of the tasks of ``TaskMix`` that teach a model to see frames at these K ``positions`` of a clip of T frames.
+    """Names of the tasks of ``TaskMix`` that teach a model to see frames at these K ``positions`` of a clip of T.
 
     Random positions teach those that have no name: of the others they are drawn too rarely.
     """

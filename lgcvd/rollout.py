@@ -48,17 +48,18 @@ class Window:
 
 # ------------------------------------------------------------------------------------------------------ global context
 
-Memory = Callable[[Tensor, Tensor, int], Tensor]
-"""(memory so far, encoding of the clip that was just made, how many clips were made) -> memory."""
+Memory = Callable[[Tensor, Tensor, int, float], Tensor]
+"""(memory so far, encoding of the clip just made, how many clips were made, share that stays) -> memory."""
 
 MEMORIES: dict[str, Memory] = {
-    "decay": lambda memory, seen, clips: (seen + memory) / 2,
-    "mean": lambda memory, seen, clips: memory + (seen - memory) / clips,
-    "last": lambda memory, seen, clips: seen,
-    "none": lambda memory, seen, clips: memory,
+    "decay": lambda memory, seen, clips, stays: torch.lerp(seen, memory, stays),
+    "mean": lambda memory, seen, clips, stays: memory + (seen - memory) / clips,
+    "last": lambda memory, seen, clips, stays: seen,
+    "none": lambda memory, seen, clips, stays: memory,
 }
-"""What is remembered of the clips before, by name. decay: half of it fades with every clip (paper, section 3.3). mean:
-all clips alike. last: the last clip alone. none: nothing, the encoding of a grey clip stays."""
+"""What is remembered of the clips before, by name. decay: with every clip, all but the share ``config.memory_decay``
+of the memory fades (paper, section 3.3). mean: all clips alike. last: the last one alone. none: the encoding of a grey
+clip stays."""
 
 
 # ----------------------------------------------------------------------------------------------- where a window begins
@@ -177,7 +178,7 @@ def rollout(
                 yield Window(index, len(places), step.index, step.steps, film[:, there].clone(), given[there], place)
         seen = model.remember(clip)
         if seen is not None:
-            remembered = MEMORIES[memory](remembered, seen, index)
+            remembered = MEMORIES[memory](remembered, seen, index, config.memory_decay)
 
 
 def predict(model: VideoDenoiser, observed: Tensor | None, num_frames: int | None = None, **options: object) -> Tensor:

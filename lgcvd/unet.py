@@ -107,7 +107,7 @@ class UNet(nn.Module):
             )
         self.head = nn.Sequential(nn.SiLU(), conv3x3(shape.widths[0], channels_out, scale=0))
 
-    def forward(self, x: Tensor, t: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, memory: Tensor | None) -> Tensor:
         time = self.time(t)
         x, skips = self.path(x, time)
         x = self.cross(x, memory)
