@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +92,7 @@ def train(
     # the clips of every part are what another process would have had: see Share
     parts = [Share(share.rank + share.of * part, share.of * config.accumulate) for part in range(config.accumulate)]
     objective = objective or objective_of(config)
+    model.about = replace(model.about, tasks=config.tasks.trained)
     model.to(accelerator.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around

@@ -134,6 +134,7 @@ class Train:
         import torch
 
         from lgcvd.checkpoints import save
+        from lgcvd.context import TaskMix
         from lgcvd.data import GENERATED
         from lgcvd.models import About, build
         from lgcvd.trainer import read_checkpoint
@@ -145,6 +146,7 @@ class Train:
             f"{self.data}: {DIGITS}" if digits else Path(self.data).resolve().name,
             DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data",
             saved["iteration"],
+            TaskMix(**saved["config"]["train"]["tasks"]).trained,
         )
         model = build(ModelConfig(**saved["config"]["model"]))
         inside = "module."  # AveragedModel's name for what it averages
