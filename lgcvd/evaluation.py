@@ -98,6 +98,7 @@ class Clips:
     """Clips (T, C, H, W) uint8."""
     name: str
     split: str
+    shape: Shape
     indices: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -113,31 +114,34 @@ class Clips:
 
 
 def open_clips(
-    what: str, *, frames: int, clips: int, seed: int, split: Split = "test", shape: Shape | None = None, stride: int = 1
+    what: str, *, frames: int, clips: int, seed: int, shape: Shape, split: Split = "test", stride: int = 1
 ) -> Clips:
-    """``clips`` clips of ``frames`` frames: one from each of as many equal parts of the split, where ``seed`` says.
-
-    ``shape`` may be left out where the data have one.
-    """
+    """``clips`` clips of ``frames`` frames: one from each of as many equal parts of the split, where ``seed`` says."""
+    if seed < 0:
+        raise UserError(f"seed must be at least 0, not {seed}.")
     options = {} if stride == 1 else {"stride": stride}
-    data = clip_data.open(what, frames=frames, shape=shape or shape_of(what, split), split=split, **options)
+    data = clip_data.open(what, frames=frames, shape=shape, split=split, **options)
     if clips > len(data):
         raise UserError(f"the {split} split of {what} has {len(data)} clips of {frames} frames: set --clips lower.")
     parts = np.random.default_rng(seed).random(clips) + np.arange(clips)
     indices = (parts * len(data) / clips).astype(int)
-    return Clips(data, Path(what).name, split, tuple(indices.tolist()))
+    return Clips(data, Path(what).name, split, shape, tuple(indices.tolist()))
 
 
-def shape_of(what: str, split: Split) -> Shape:
-    """H, W, C of data that have their own."""
-    if what in clip_data.GENERATED:
-        return CANVAS, CANVAS, 1
+def shape_of(what: str, split: Split, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Shape:
+    """H, W, C for what was not made for one: what is asked for, or else the data's own."""
     path = Path(what)
     path = path / split if (path / split).is_dir() else path
     shards = shard_paths(path) if path.is_dir() else [path]
-    if not shards:
-        raise UserError(f"{what} are videos of any size: say which with --image-size and --channels.")
-    return Shard(shards[0]).shape(0)
+    if what in clip_data.GENERATED:
+        *size, own_channels = CANVAS, CANVAS, 1
+    elif not path.exists() or shards:
+        *size, own_channels = Shard(shards[0]).shape(0)
+    elif image_size:
+        size, own_channels = image_size, 3
+    else:
+        raise UserError(f"{what} are videos of any size: say which with --image-size, and --channels 1 for gray.")
+    return (*(image_size or size), channels or own_channels)
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
@@ -174,7 +178,12 @@ class Evaluation:
         measures = {name: p.measures[name].what for name in PAIRWISE if name in self.metrics}
         return {
             "model": {"name": self.predictor.name, **self.predictor.about},
-            "data": {"name": self.clips.name, "split": self.clips.split, "clips": len(self.clips)},
+            "data": {
+                "name": self.clips.name,
+                "split": self.clips.split,
+                "shape": list(self.clips.shape),
+                "clips": len(self.clips),
+            },
             "protocol": {**protocol, "measures": measures},
             "trajectories": self.trajectories,
             "sampler": p.sampler if self.predictor.random else None,
@@ -235,8 +244,8 @@ class Done:
 def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share = WHOLE) -> Iterator[Done]:
     """Judge the clips that are not judged yet, ``batch`` at a time, and yield after each batch.
 
-    Every clip becomes a file in a folder beside ``out``, which ``gather`` makes the results of. To stop, stop iterating;
-    the same call goes on. Processes take a ``share`` each and must see the same folder.
+    Every clip becomes a file in a folder beside ``out``, which ``gather`` makes the results of. To stop, stop
+    iterating; the same call goes on. Processes take a ``share`` each and must see the same folder.
     """
     if batch < 1:
         raise UserError(f"batch must be at least 1, not {batch}.")

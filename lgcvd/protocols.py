@@ -100,8 +100,8 @@ LPIPS = Measure(lpips, "lower", "LPIPS (AlexNet, v0.1) of frames in [-1, 1], the
 
 OURS = Protocol(
     "ours",
-    "Mean and best of N over the trajectories of each clip, curves over frames, 95 % intervals by bootstrap over clips; "
-    "FVD of the new frames of all trajectories.",
+    "Mean and best of N over the trajectories of each clip, curves over frames, 95 % intervals by bootstrap over "
+    "clips; FVD of the new frames of all trajectories.",
     MappingProxyType({"psnr": PSNR, "ssim": SSIM, "lpips": LPIPS}),
 )
 

@@ -52,9 +52,9 @@ class Evaluate:
     seed: int = 0
     """Of the noise and of the choice of clips."""
     image_size: DisallowNone[tuple[int, int] | None] = None
-    """For a baseline on videos: height and width in pixels."""
-    channels: Literal[1, 3] = 3
-    """For a baseline on videos: 1 (gray) or 3 (RGB)."""
+    """For a baseline, where the data leave it open: height and width in pixels."""
+    channels: DisallowNone[Literal[1, 3] | None] = None
+    """The same: 1 (gray) or 3 (RGB)."""
     batch: int = 4
     """Clips that are predicted together, with all their trajectories."""
     device: Device = "auto"
@@ -96,21 +96,21 @@ class Evaluate:
         return 0
 
     def _evaluation(self, device):
-        from lgcvd.evaluation import Evaluation, find_predictor, open_clips
+        from lgcvd.evaluation import Evaluation, find_predictor, open_clips, shape_of
         from lgcvd.protocols import PROTOCOLS
 
         names = ("context", "frames", "clips", "trajectories", "sampler", "steps", "fvd_observed")
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         protocol = replace(PROTOCOLS[self.protocol], **changed)
         predictor = find_predictor(self.model, sampler=protocol.sampler, steps=protocol.steps, device=device)
-        own = (*self.image_size, self.channels) if self.image_size else None
+        shape = predictor.shape or shape_of(self.data, self.split, self.image_size, self.channels)
         clips = open_clips(
             self.data,
             frames=protocol.context + protocol.frames,
             clips=protocol.clips,
             seed=self.seed,
             split=self.split,
-            shape=predictor.shape or own,
+            shape=shape,
             stride=self.stride,
         )
         return Evaluation(predictor, clips, protocol, self.seed, self.metrics)
