@@ -49,7 +49,7 @@ class Predictor:
     predict: Callable[[Tensor, int, list[torch.Generator]], Tensor]
     """(observed (B, K', C, H, W) in [-1, 1], new frames, a generator a row) -> (B, K' + frames, C, H, W)."""
     about: dict
-    """What the results file says of it; JSON values only."""
+    """What the results file says of it."""
     shape: Shape | None = None
     """What it was made for; None: anything."""
     random: bool = True
@@ -176,7 +176,7 @@ class Evaluation:
             name: getattr(p, name) for name in ("name", "what", "context", "frames", "trajectories", "fvd_observed")
         }
         measures = {name: p.measures[name].what for name in PAIRWISE if name in self.metrics}
-        return {
+        settings = {
             "model": {"name": self.predictor.name, **self.predictor.about},
             "data": {
                 "name": self.clips.name,
@@ -191,6 +191,7 @@ class Evaluation:
             "seed": self.seed,
             "metrics": [name for name in METRICS if name in self.metrics],
         }
+        return json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
 
     def judge(self, positions: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Predict these clips together; the values of each, arrays by name."""
@@ -250,7 +251,7 @@ def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share 
     if batch < 1:
         raise UserError(f"batch must be at least 1, not {batch}.")
     folder, note, of = _parts(out), _parts(out) / "settings.json", len(evaluation.clips)
-    settings = json.loads(json.dumps(evaluation.settings()))
+    settings = evaluation.settings()
     if note.exists():
         _check_same(json.loads(note.read_text()), settings, folder)
     # whole batches are shared out: what is computed together does not depend on the number of processes
@@ -285,7 +286,7 @@ def finished(evaluation: Evaluation, out: Path) -> dict | None:
     if not out.exists():
         return None
     results = read_results(out)
-    _check_same(results["settings"], json.loads(json.dumps(evaluation.settings())), out)
+    _check_same(results["settings"], evaluation.settings(), out)
     return results
 
 

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from subprocess import run
+
+import numpy as np
+import pytest
+import torch
+
+from lgcvd import UserError, save
+from lgcvd.__main__ import main
+from lgcvd.evaluation import (
+    Evaluation,
+    Predictor,
+    bootstrap_interval,
+    evaluate,
+    find_predictor,
+    finished,
+    gather,
+    of_model,
+    open_clips,
+    read_results,
+)
+from lgcvd.objective import Share
+from lgcvd.protocols import OURS, PROTOCOLS
+
+SMALL = {"sampler": "ddpm", "steps": 2}
+SHAPE = (16, 16, 1)
+FAST = ("psnr", "ssim")
+
+
+def evaluation_of(predictor: Predictor, clips: int = 5, **changes: object) -> Evaluation:
+    """A small evaluation on moving digits."""
+    changes = {"frames": 7, "clips": clips, "trajectories": 2, **SMALL} | changes
+    metrics, seed = changes.pop("metrics", FAST), changes.pop("seed", 0)
+    protocol = replace(changes.pop("protocol", OURS), **changes)
+    shape = predictor.shape or SHAPE
+    data = open_clips("digits", frames=protocol.context + protocol.frames, clips=clips, seed=seed, shape=shape)
+    return Evaluation(predictor, data, protocol, seed, metrics)
+
+
+def finish(evaluation: Evaluation, out: Path, **options: object) -> dict:
+    for _ in evaluate(evaluation, out, **options):
+        pass
+    return gather(evaluation, out, {"processor": "test"})
+
+
+def numbers(results: dict) -> dict:
+    """All but the time it took."""
+    clips = [{name: value for name, value in clip.items() if name != "seconds"} for clip in results["clips"]]
+    return {name: results[name] for name in ("settings", "summary", "per_frame")} | {"clips": clips}
+
+
+def close(a: object, b: object) -> bool:
+    """Equal but for the rounding of sums in another order."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    return a == pytest.approx(b, rel=2e-4) if isinstance(a, float) else a == b
+
+
+@pytest.fixture
+def predictor(tiny_model) -> Predictor:
+    return of_model(tiny_model, **SMALL)
+
+
+def test_the_true_future_gets_the_ceiling(tmp_path):
+    known: dict[bytes, torch.Tensor] = {}
+
+    def prophet(observed, frames, generators):
+        return torch.stack([known[clip.numpy().tobytes()] for clip in observed])
+
+    evaluation = evaluation_of(Predictor("prophet", prophet, {}))
+    for index in evaluation.clips.indices:
+        clip = evaluation.clips.data[index].float() / 127.5 - 1
+        known[clip[:2].numpy().tobytes()] = clip
+    summary = finish(evaluation, tmp_path / "r.json")["summary"]
+    assert summary["psnr"]["mean"] == summary["psnr"]["best"] == {"value": 100, "low": 100, "high": 100}
+    assert summary["ssim"]["mean"]["value"] == pytest.approx(1)
+
+
+def test_results_hold_what_decides_them_and_what_was_found(predictor, tmp_path):
+    results = finish(evaluation_of(predictor), tmp_path / "r.json")
+    assert results == read_results(tmp_path / "r.json")
+    assert not (tmp_path / "r.json.parts").exists()
+    settings = results["settings"]
+    assert settings["model"]["config"]["image_size"] == [16, 16]
+    assert settings["protocol"]["what"] == OURS.what
+    assert (settings["sampler"], settings["steps"], settings["seed"], settings["trajectories"]) == ("ddpm", 2, 0, 2)
+    assert len(results["clips"]) == 5
+    assert results["per_frame"]["first"] == 3
+    for name in FAST:
+        values = [clip[name] for clip in results["clips"]]
+        assert all(value["best"] >= value["mean"] for value in values)
+        assert any(value["best"] > value["mean"] for value in values)
+        mean = np.mean([value["mean"] for value in values])
+        assert results["summary"][name]["mean"]["value"] == pytest.approx(mean, rel=1e-4)
+        assert np.mean(results["per_frame"][name]["mean"]) == pytest.approx(mean, rel=1e-4)
+        assert len(results["per_frame"][name]["low"]) == 7
+    assert any("Intervals over 5 clips" in note for note in results["notes"])
+
+
+def test_noise_depends_on_seed_clip_and_trajectory_alone(predictor, tmp_path):
+    one, all_ = (finish(evaluation_of(predictor), tmp_path / f"{batch}.json", batch=batch) for batch in (1, 5))
+    assert close(numbers(one), numbers(all_))
+    more = finish(evaluation_of(predictor, trajectories=3), tmp_path / "more.json")
+    assert more["summary"]["psnr"]["best"]["value"] > one["summary"]["psnr"]["best"]["value"]
+    other = finish(evaluation_of(predictor, seed=1), tmp_path / "other.json")
+    assert not close(other["summary"], one["summary"])
+
+
+def test_broken_off_and_resumed_equals_uninterrupted(predictor, tmp_path):
+    whole = finish(evaluation_of(predictor), tmp_path / "whole.json", batch=2)
+    out = tmp_path / "resumed.json"
+    steps = evaluate(evaluation_of(predictor), out, batch=2)
+    assert next(steps).clips == 2
+    steps.close()
+    assert not out.exists()
+    (tmp_path / "resumed.json.parts" / "000001.npz").write_bytes(b"PK cut short")  # as a full disk leaves it
+
+    asked = []
+    counting = replace(predictor, predict=lambda *a: (asked.append(len(a[0])), predictor.predict(*a))[1])
+    resumed = finish(evaluation_of(counting), out, batch=2)
+    assert numbers(resumed) == numbers(whole)
+    assert asked == [4, 4, 2]
+
+    steps = evaluate(evaluation_of(predictor), out, batch=2)
+    next(steps)
+    asked.clear()
+    finish(evaluation_of(counting), out, batch=2)
+    assert asked == [4, 2]  # two clips of two trajectories, then one
+
+
+def test_shares_of_two_make_the_whole(predictor, tmp_path):
+    whole = finish(evaluation_of(predictor), tmp_path / "whole.json", batch=2)
+    evaluation = evaluation_of(predictor)
+    for rank in (1, 0):
+        for _ in evaluate(evaluation, tmp_path / "shared.json", batch=2, share=Share(rank, 2)):
+            pass
+    assert numbers(gather(evaluation, tmp_path / "shared.json", {})) == numbers(whole)
+
+
+def test_another_evaluation_is_not_mixed_in(predictor, tmp_path):
+    out = tmp_path / "r.json"
+    next(evaluate(evaluation_of(predictor), out))
+    with pytest.raises(UserError, match=r"another evaluation.*seed"):
+        next(evaluate(evaluation_of(predictor, seed=1), out))
+    results = finish(evaluation_of(predictor), out)
+    assert finished(evaluation_of(predictor), out) == results
+    with pytest.raises(UserError, match=r"another evaluation.*steps"):
+        finished(evaluation_of(predictor, steps=3), out)
+
+
+def test_clips_are_spread_over_the_split_by_the_seed():
+    def indices(clips, seed):
+        return open_clips("digits", frames=3, clips=clips, seed=seed, shape=SHAPE).indices
+
+    drawn = indices(10, 0)
+    assert drawn == indices(10, 0) != indices(10, 1)
+    assert [index // 100_000 for index in drawn] == list(range(10))
+
+
+def test_baselines_need_one_trajectory(tmp_path):
+    baseline = find_predictor("copy-last-frame", **SMALL)
+    results = finish(evaluation_of(baseline, trajectories=10), tmp_path / "r.json")
+    assert results["settings"]["trajectories"] == 1
+    assert results["settings"]["sampler"] is None
+    assert results["summary"]["psnr"]["mean"] == results["summary"]["psnr"]["best"]
+    assert any("one trajectory stands for all" in note for note in results["notes"])
+
+
+@pytest.mark.parametrize("name", ["mcvd", "lgcvd-released"])
+def test_other_protocols_judge_too(predictor, tmp_path, name):
+    results = finish(evaluation_of(predictor, protocol=PROTOCOLS[name], clips=2), tmp_path / "r.json")
+    assert results["settings"]["protocol"]["name"] == name
+    ours = finish(evaluation_of(predictor, clips=2), tmp_path / "ours.json")
+    for measure in FAST:
+        same = results["summary"][measure]["mean"] == ours["summary"][measure]["mean"]
+        assert same == (name == "lgcvd-released")
+
+
+@pytest.mark.slow
+def test_every_metric_is_measured(tmp_path):
+    def jitter(observed, frames, generators):
+        last = observed[:, -1:].expand(-1, frames, -1, -1, -1)
+        noise = torch.stack([torch.randn(last.shape[1:], generator=generator) for generator in generators])
+        return torch.cat([observed, (last + 0.3 * noise).clamp(-1, 1)], 1)
+
+    evaluation = evaluation_of(
+        Predictor("jitter", jitter, {}, (32, 32, 1)),
+        clips=3,
+        frames=9,
+        metrics=("psnr", "ssim", "lpips", "fvd", "diversity"),
+    )
+    results = finish(evaluation, tmp_path / "r.json")
+    summary = results["summary"]
+    assert summary["fvd"]["mean"]["low"] <= summary["fvd"]["mean"]["value"] <= summary["fvd"]["mean"]["high"]
+    assert summary["diversity"]["mean"]["low"] > 0
+    assert summary["lpips"]["best"]["value"] < summary["lpips"]["mean"]["value"]
+    assert any("Fréchet distance of 3 videos is too large" in note for note in results["notes"])
+
+
+def test_broken_predictions_are_named(tmp_path):
+    def broken(observed, frames, generators):
+        return torch.full((len(observed), 2 + frames, 1, 16, 16), torch.nan)
+
+    def short(observed, frames, generators):
+        return observed
+
+    for predict, reason in ((broken, "NaN"), (short, "does not fit")):
+        with pytest.raises(UserError, match=reason):
+            finish(evaluation_of(Predictor("x", predict, {})), tmp_path / "r.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_metrics_are_refused(predictor):
+    for metrics in (("psnr", "beauty"), ()):
+        with pytest.raises(UserError, match="metrics must be some of"):
+            evaluation_of(predictor, metrics=metrics)
+
+
+def test_interval_contains_the_mean_and_shrinks_with_more_values():
+    values = np.random.default_rng(1).normal(5, 1, 400)
+    low, high = bootstrap_interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+@pytest.fixture
+def arguments(tiny_model, tmp_path) -> list[str]:
+    save(tiny_model, tmp_path / "model")
+    options = "--data digits --clips 3 --trajectories 2 --frames 7 --sampler ddpm --steps 2 --batch 1 --device cpu"
+    return ["evaluate", "--model", str(tmp_path / "model"), *options.split(), "--metrics", *FAST, "--out"]
+
+
+def test_command_writes_results_and_a_second_time_nothing(arguments, tmp_path, capsys):
+    out = tmp_path / "r.json"
+    assert main([*arguments, str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{out}: PSNR, dB, mean ")
+    written = out.stat().st_mtime_ns
+    assert main([*arguments, str(out)]) == 0
+    assert capsys.readouterr().out == said
+    assert out.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(arguments, tmp_path):
+    assert main([*arguments, str(tmp_path / "one.json")]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lgcvd"]
+    done = run([*launch, *arguments, str(tmp_path / "two.json")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, two = (read_results(tmp_path / f"{name}.json") for name in ("one", "two"))
+    assert numbers(one) == numbers(two)
+    assert (one["machine"]["processes"], two["machine"]["processes"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (["--data", "nowhere"], "there is no data nowhere"),
+        (["--model", "nothing"], "there is no model 'nothing'"),
+        (["--clips", "2000000"], "set --clips lower"),
+        (["--clips", "0"], "clips must be at least 1"),
+        (["--steps", "5000"], "steps must be between"),
+        (["--batch", "0"], "batch must be at least 1"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--context", "1"], "1 frames"),
+        (["--stride", "2"], "leave them out"),
+        (["--metrics", "lpips"], "at least 31 x 31"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(arguments, tmp_path, capsys, changes, reason):
+    assert main([*arguments, str(tmp_path / "r.json"), *changes]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("lgcvd: ")
+    assert reason in said[-1]
+    assert not list(tmp_path.glob("r.json*"))
+
+
+def test_results_are_json_and_nothing_else(arguments, tmp_path, capsys):
+    assert main([*arguments, str(tmp_path / "r.txt")]) == 2
+    (tmp_path / "r.json").write_text(json.dumps({"results": "of something else"}))
+    assert main([*arguments, str(tmp_path / "r.json")]) == 2
+    assert "no results file" in capsys.readouterr().err
