@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
+from lgcvd.cost import told_when_too_large
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, objective_of
@@ -127,12 +128,13 @@ def train(
             for part, their in enumerate(parts)
         ]
         losses, norms = {}, {}
-        for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
-            losses[stage] = loss.item()
-            norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
-            _check(stage, losses[stage], norms[stage], iteration, config)
-            optimizer.step()
-            ema.update_parameters(model)
+        with told_when_too_large(model.config, config, accelerator.device, share.of):
+            for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
+                losses[stage] = loss.item()
+                norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
+                _check(stage, losses[stage], norms[stage], iteration, config)
+                optimizer.step()
+                ema.update_parameters(model)
         saved = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
         if saved:
             state.save(Path(folder), iteration, config.keep)
