@@ -199,7 +199,7 @@ class _Record:
         strips = [video.filmstrip({"truth": truth, "prediction": predicted}, k) for truth, predicted in samples]
         strip = torch.cat(strips, dim=1)
         video.write_image(self.folder / "samples" / f"{step.iteration:08}.png", strip)
-        frames = video.side_by_side(*samples[0], k)
+        frames = video.side_by_side(*samples[0], k, height=128)
         movie = self.folder / "samples" / f"{step.iteration:08}.gif"
         video.write_video(movie, frames, video.PICTURE_FPS)
         if self.board:
