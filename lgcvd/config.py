@@ -240,5 +240,5 @@ PRESETS: dict[str, Preset] = {
         TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=10),
     ),
 }
-"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), those with a size of memory fit such
-a card; the ``digits`` and ``robot-64``, for pushing and for hands, are made for a CPU; ``tiny`` is for tests."""
+"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), those with a size of memory fit
+such a card; ``digits`` and ``robot-64``, for pushing and for hands, are made for a CPU; ``tiny`` is for tests."""

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -238,7 +239,8 @@ def how_it_was_started() -> str:
     from lgcvd.evaluation import describe_machine
 
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
-    return f"{shlex.join(sys.argv)} | revision {git_revision()} | {machine}"
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    return f"{shlex.join(sys.argv)} | revision {git_revision()} | {processes} processes, {machine}"
 
 
 def git_revision() -> str:
