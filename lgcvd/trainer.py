@@ -155,13 +155,15 @@ def accelerator_for(config: TrainConfig, device: str) -> Accelerator:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a session decides for all others
+    if device == "cpu" and config.precision == "float16":  # which accelerate would pass over in silence
+        raise UserError("float16 is for GPUs: use bfloat16 or float32.")
     try:
         return Accelerator(
             cpu=device == "cpu",
             mixed_precision={"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[config.precision],
         )
     except ValueError as error:
-        raise UserError(f"{config.precision} does not work on this device: use bfloat16 or float32.") from error
+        raise UserError(f"{config.precision} does not work on this device ({error}): use float32.") from error
 
 
 class _Stage(nn.Module):
