@@ -8,6 +8,7 @@ from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import Window, predict, rollout
+from lgcvd.run_folder import Validation, watch
 from lgcvd.sampling import SAMPLERS, sample
 from lgcvd.trainer import TrainStep, train
 
@@ -26,6 +27,7 @@ __all__ = [
     "TrainStep",
     "TwoStage",
     "UserError",
+    "Validation",
     "VideoDenoiser",
     "Window",
     "load",
@@ -35,4 +37,5 @@ __all__ = [
     "save",
     "shipped_models",
     "train",
+    "watch",
 ]
