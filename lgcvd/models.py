@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgcvd.blocks import PassThrough
 from lgcvd.config import ModelConfig
-from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
+from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, PAPER_TASKS, Context
 from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 from lgcvd.unet import Encoder, UNet, UNetShape
@@ -29,6 +29,11 @@ class About:
     """What may be done with the weights."""
     step: int = 0
     """Training iterations."""
+    tasks: tuple[str, ...] = PAPER_TASKS
+    """What it was trained for: names of ``TaskMix``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists
 
 
 class VideoDenoiser(nn.Module, ABC):
@@ -39,6 +44,7 @@ class VideoDenoiser(nn.Module, ABC):
 
     config: ModelConfig
     schedule: Schedule
+    about: About
 
     @property
     def context_frames(self) -> int:

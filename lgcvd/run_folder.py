@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from lgcvd import video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
-from lgcvd.context import TASKS, TaskMix
+from lgcvd.context import LAYOUTS, TaskMix
 from lgcvd.errors import UserError
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
@@ -58,7 +58,7 @@ class Validation:
         """(task, stage, time step) -> loss."""
         clips = video.from_uint8(self.clips.to(next(model.parameters()).device))
         losses = {}
-        for task in TASKS:
+        for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
                 t = round(level * (model.schedule.steps - 1))
                 only = TaskMix(**dict.fromkeys(asdict(TaskMix()), 0.0) | {task: 1.0})

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from lgcvd.video import draft, from_uint8
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-MAY_CHANGE = ("iterations", "save_every", "keep", "accumulate")
+MAY_CHANGE = ("iterations", "single_stage", "cooldown", "save_every", "keep", "accumulate")
 """Training settings that a run may go on with other values of, until its rate falls: nothing before it depends on them,
 but for rounding."""
 
@@ -93,6 +93,7 @@ def train(
     # the clips of every part are what another process would have had: see Share
     parts = [Share(share.rank + share.of * part, share.of * config.accumulate) for part in range(config.accumulate)]
     objective = objective or objective_of(config)
+    model.about = replace(model.about, tasks=config.tasks.trained)
     model.to(accelerator.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
