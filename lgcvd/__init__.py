@@ -8,6 +8,7 @@ from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
+from lgcvd.run_folder import Validation, watch
 from lgcvd.sampling import SAMPLERS, Sampling, sample, seeded
 from lgcvd.trainer import TrainStep, train
 
@@ -31,6 +32,7 @@ __all__ = [
     "TrainStep",
     "TwoStage",
     "UserError",
+    "Validation",
     "VideoDenoiser",
     "Window",
     "load",
@@ -41,4 +43,5 @@ __all__ = [
     "seeded",
     "shipped_models",
     "train",
+    "watch",
 ]

@@ -13,6 +13,7 @@ from typing import Annotated, Union
 import tyro
 from tyro.conf import subcommand
 
+from lgcvd.commands.ablate import Ablate
 from lgcvd.commands.common import in_words
 from lgcvd.commands.compare import Compare
 from lgcvd.commands.evaluate import Evaluate
@@ -61,6 +62,7 @@ def _parse(argv: list[str]):
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Compare, subcommand("compare")],
         Annotated[Gallery, subcommand("gallery")],
+        Annotated[Ablate, subcommand("ablate")],
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],
         Annotated[ImportReleased, subcommand("import-released")],
