@@ -1,4 +1,4 @@
-"""How close two videos are, frame by frame, and how close two sets of videos are. Videos are (B, T, C, H, W) in [-1, 1].
+"""How close two videos are, frame by frame, and two sets of videos as a whole. Videos are (B, T, C, H, W) in [-1, 1].
 
 ``psnr``, ``ssim`` and ``lpips`` compare a predicted with the true frame. ``frechet_distance`` of the
 ``video_features`` of two sets is the FVD (Unterthiner et al. 2018). ``diversity`` says how much the predictions for
@@ -147,9 +147,9 @@ def too_few(videos: int, dimensions: int = i3d.LOGITS) -> str:
     if videos > dimensions:
         return ""
     return (
-        f"The Fréchet distance of {videos} videos is too large, as their covariance in {dimensions} dimensions has rank "
-        f"{videos - 1}: compare it only with distances of just as many videos, and take more than {dimensions} for a "
-        "number to publish."
+        f"The Fréchet distance of {videos} videos is too large, as their covariance in {dimensions} dimensions has "
+        f"rank {videos - 1} at most: compare it only with distances of just as many videos, and take more than "
+        f"{dimensions} for a number to publish."
     )
 
 
@@ -206,13 +206,12 @@ def diversity(trajectories: Tensor, embedding: Embedding = look) -> Tensor:
             f"diversity needs (n, B, T, C, H, W) with at least two trajectories, not {tuple(trajectories.shape)}."
         )
     _check(trajectories.flatten(0, 1))
-    n, clips = trajectories.shape[:2]
     per_clip = []
-    for clip in range(clips):
+    for clip in trajectories.unbind(1):
         # the mean squared distance of all pairs is twice the unbiased variance: n embeddings do for n (n - 1) / 2 pairs
         spreads = [
             2 * torch.cat([embedding(batch) for batch in _frame_batches(frame)]).var(0).sum()
-            for frame in trajectories[:, clip].unbind(1)
+            for frame in clip.unbind(1)
         ]
         per_clip.append(torch.stack(spreads).mean())
     return torch.stack(per_clip)
