@@ -37,7 +37,7 @@ class Unit(nn.Conv3d):
 
 
 class MaxPool(nn.Module):
-    """Max-pool with 'SAME' padding: over places, then over time, as torch's pool over all three takes longer on CPUs."""
+    """Max-pool with 'SAME' padding. Over places, then over time: torch's pool over all three is slower on a CPU."""
 
     def __init__(self, kernel: Sizes, stride: Sizes):
         super().__init__()
