@@ -85,7 +85,7 @@ def test_models_of_two_sizes_are_refused(gallery):
 
 def test_command_makes_a_gallery(tiny_model, tmp_path, capsys):
     save(tiny_model, tmp_path / "model")
-    options = ["--data", "digits", "--clips", "1", "--frames", "7", *"--sampler ddpm --steps 1 --device cpu".split()]
+    options = ["--data", "digits", "--clips", "1", "--frames", "7", "--sampler", "ddpm", "--steps", "1"]
     models = ["--models", "copy-last-frame", str(tmp_path / "model")]
     assert main(["gallery", *models, *options, "--out", str(tmp_path / "out")]) == 0
     assert "prediction.gif: 1 clips, 9 frames" in capsys.readouterr().out
