@@ -6,7 +6,7 @@ from lgcvd.context import Context, TaskMix
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, About, VideoDenoiser
-from lgcvd.objective import TwoStage
+from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import Window, predict, rollout
 from lgcvd.sampling import SAMPLERS, sample
 from lgcvd.trainer import TrainStep, train
@@ -20,6 +20,7 @@ __all__ = [
     "ModelConfig",
     "MovingDigits",
     "Preset",
+    "SingleStage",
     "TaskMix",
     "TrainConfig",
     "TrainStep",

@@ -39,8 +39,16 @@ class ModelConfig:
     """Mean of the training data's pixels in [-1, 1]: the network sees, and paints, clips less this mean ..."""
     data_std: float = 1.0
     """... over this standard deviation."""
+    motion: int = 0
+    """Pixels a frame that the last layer can move what the known frames show (``lgcvd.motion``); 0: all is painted."""
     timesteps: int = 1000
     """Length of the diffusion."""
+    global_context: bool = True
+    """Whether an encoder remembers the clips before; without it the model sees its local context alone."""
+    memory_decay: float = 0.5
+    """Share of the memory that stays when the next clip is remembered."""
+    position_planes: bool = True
+    """Whether local frames come with their position in the clip; absent ones are black either way."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
@@ -53,6 +61,8 @@ class ModelConfig:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.dim < 4 or self.dim % 2:  # the time embedding is pairs of sines and cosines
             raise UserError(f"dim must be an even number of at least 4, not {self.dim}.")
+        if not 0 <= self.memory_decay < 1:
+            raise UserError(f"memory_decay must be at least 0 and below 1, not {self.memory_decay}.")
         if self.data_std <= 0:
             raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:
@@ -95,9 +105,13 @@ class TrainConfig:
     iterations: int = 300_000
     """Iterations; each is one optimizer step a stage."""
     batch_size: int = 64
-    """Clips an iteration."""
+    """Clips an iteration, of all processes together."""
+    accumulate: int = 1
+    """Parts that a process takes its clips in: more need less memory and more time, and train the same."""
     rate: float = 1e-4
     """Adam's learning rate after the warm-up."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The rate between warm-up and cooldown: as it is, or down to 0 at the end as half a cosine."""
     beta2: float = 0.999
     """Adam's second moment decay; short trainings want 0.99."""
     warmup: int = 0
@@ -112,21 +126,30 @@ class TrainConfig:
     """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
     times: Literal["uniform", "high_noise", "from_noise"] = "uniform"
     """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``, "from_noise" also has half pure noise."""
+    objective: Literal["two_stage", "single_stage"] = "two_stage"
+    """Two stages (the paper), or one that always sees true context."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
     """First iterations, which train stage 1 alone: early estimates are too poor to learn from in stage 2."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the networks' products while training; weights, averages and losses are float32. "bfloat16" is for GPUs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the networks' products; weights, averages and losses are float32. "bfloat16" is for GPUs, "float16" for those
+    that lack it."""
+    compile: bool = False
+    """Compile the networks: slow first iterations, faster ones after them."""
     save_every: int = 500
     """Iterations between checkpoints."""
+    keep: int = 2
+    """Newest checkpoints that are kept."""
     seed: int = 0
     """Of weights, noise, time steps, tasks and data order."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "save_every"):
+        for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.seed < 0:
+            raise UserError(f"seed must be at least 0, not {self.seed}.")
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,19 @@ class Preset:
 
 PAPER = Preset(ModelConfig(), TrainConfig())
 
+SMALL = TrainConfig(
+    batch_size=8,
+    rate=1e-3,
+    beta2=0.99,
+    warmup=200,
+    clip_grad=1.0,
+    ema=0.999,
+    loss="l2",
+    times="from_noise",
+    tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
+)
+"""What the small presets share: a recipe for hours on a CPU (``benchmarks/recipes.py``)."""
+
 PRESETS: dict[str, Preset] = {
     "bair-64": PAPER,
     "cityscapes-128": replace(PAPER, model=replace(PAPER.model, image_size=(128, 128))),
@@ -146,34 +182,38 @@ PRESETS: dict[str, Preset] = {
         ModelConfig(
             new_frames=4,
             channels=1,
-            image_size=(32, 32),
-            dim=32,
-            multipliers=(1, 2, 4),
+            image_size=(64, 64),
+            patch_size=2,
+            dim=48,
+            multipliers=(1, 2, 3),
             attention=(8,),
-            head_channels=64,
+            head_channels=48,
             output="x0",
             data_mean=-0.90,
-            data_std=0.37,
+            data_std=0.40,
+            motion=4,
         ),
-        TrainConfig(
-            iterations=9500,
-            batch_size=8,
-            rate=1e-3,
-            beta2=0.99,
-            warmup=200,
-            cooldown=1250,
-            clip_grad=1.0,
-            ema=0.999,
-            loss="l2",
-            times="from_noise",
-            tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-            single_stage=7500,
-            save_every=500,
+        replace(SMALL, iterations=6500, single_stage=5000, cooldown=1000),
+    ),
+    "robot-64": Preset(
+        ModelConfig(
+            new_frames=4,
+            patch_size=2,
+            dim=64,
+            multipliers=(1, 2, 2),
+            attention=(),
+            head_channels=64,
+            output="x0",
+            data_mean=-0.05,
+            data_std=0.32,
+            motion=3,
         ),
+        replace(SMALL, iterations=9000, batch_size=4, single_stage=6500, cooldown=1500),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
         TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=10),
     ),
 }
-"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), ``digits`` is made for a CPU."""
+"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1); ``digits`` and ``robot-64`` are
+made for a CPU."""

@@ -3,15 +3,17 @@
 # no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from lgcvd.blocks import PassThrough
 from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
+from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 from lgcvd.unet import Encoder, UNet, UNetShape
 
@@ -90,9 +92,13 @@ class LGCVD(
         )
         pixels = config.patch_size**2
         clip_channels = config.clip_frames * config.channels * pixels
-        local_channels = config.context_frames * (config.channels + 1) * pixels
-        self.encoder = Encoder(shape, clip_channels)
-        self.unet = UNet(shape, local_channels + clip_channels, clip_channels)
+        local_channels = config.context_frames * (config.channels + config.position_planes) * pixels
+        self.encoder = Encoder(shape, clip_channels) if config.global_context else None
+        self.motion = MotionSkip(config.clip_frames, config.patch_size, config.motion) if config.motion else None
+        seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
+        self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered)
+        if not config.global_context:
+            self.unet.cross = PassThrough()
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -101,18 +107,20 @@ class LGCVD(
 
     def remember(
         self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
-    ) -> Tensor:
+    ) -> Tensor | None:
         """Encode the clip that was (B, T, C, H, W); average with what was remembered (paper, section 3.3).
 
         ``clip=None``: nothing was yet, (1, D, h, w) from a grey clip of ``size`` (height and width; default the
-        model's own); it serves any batch.
+        model's own); it serves any batch. None for a model without global context.
         """
+        if self.encoder is None:
+            return None
         if clip is None:
             height, width = size or self.config.image_size
             shape = (1, self.config.clip_frames, self.config.channels, height, width)
             clip = self.unet.head[1].weight.new_full(shape, NULL_CLIP)
         seen = self.encoder(self._fold(self._standardise(clip)))
-        return seen if memory is None else (seen + memory) / 2
+        return seen if memory is None else torch.lerp(seen, memory, self.config.memory_decay)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         self.config.check_size(*x_t.shape[-2:])
@@ -123,14 +131,23 @@ class LGCVD(
         # the plane of a position: (position + 1) / (T + 1) in [0, 1], taken to [-1, 1] like every pixel
         planes = 2 * (context.positions + 1) / (self.config.clip_frames + 1) - 1
         planes = planes.to(frames.dtype)[:, :, None, None, None].expand_as(frames[:, :, :1])
-        local = torch.cat([self._standardise(frames), planes], dim=2)
+        local = torch.cat([self._standardise(frames), *([planes] * self.config.position_planes)], dim=2)
         mean, std = self.config.data_mean, self.config.data_std
         noisy = self.schedule.standardise(x_t, t, mean, std)
-        memory = context.memory.expand(len(x_t), -1, -1, -1)
-        output = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(noisy)], dim=1), t, memory))
-        return (
-            output if self.config.output == "velocity" else self.schedule.velocity_from_x0(x_t, mean + std * output, t)
-        )
+        memory = None if context.memory is None else context.memory.expand(len(x_t), -1, -1, -1)
+        seen = [self._fold(local), self._fold(noisy)]
+        clip_channels = seen[1].shape[1]
+        if self.motion:
+            evidence = self.motion.evidence(self._standardise(frames), context.positions)
+            seen.append(self.motion.seen(evidence))
+        answer = self.unet(torch.cat(seen, dim=1), t, memory)
+        output = self._unfold(answer[:, :clip_channels])
+        if self.config.output == "velocity" and not self.motion:
+            return output
+        x0 = self.schedule.x0(x_t, output, t) if self.config.output == "velocity" else mean + std * output
+        if self.motion:
+            x0 = self.motion(answer[:, clip_channels:], x0, replace(context, frames=frames), evidence)
+        return self.schedule.velocity_from_x0(x_t, x0, t)
 
     def _standardise(self, clean: Tensor) -> Tensor:
         """Clean frames with the mean 0 and deviation 1 that the network is made for."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from lgcvd.context import Context, TaskMix, local_context
+from lgcvd.context import NULL_CLIP, Context, TaskMix, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import per_sample
+
+if TYPE_CHECKING:
+    from lgcvd.config import TrainConfig
 
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(predicted velocity, true velocity, alpha_bar at the time steps (B,)) -> scalar loss."""
@@ -69,9 +73,15 @@ class Share:
         """Every ``of``-th item of ``whole``, a sequence or tensor over the whole batch."""
         return whole[self.rank :: self.of]
 
+    def noise(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        """Normal noise for ``x0``, such a share, drawn where ``x0`` is: a CPU would keep a GPU waiting."""
+        there = torch.Generator(x0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return self(torch.randn((len(x0) * self.of, *x0.shape[1:]), generator=there, device=x0.device))
+
 
 WHOLE = Share()
 """What a process takes that works alone."""
+
 
 STAGES = ("stage1", "stage2")
 """What an objective may yield losses for."""
@@ -82,6 +92,18 @@ TIMES: dict[str, TimeSampler] = {
     "high_noise": high_noise_times,
     "from_noise": from_noise_times,
 }
+
+
+class Objective(Protocol):
+    """What a model is trained to do."""
+
+    def clip_frames(self, model: VideoDenoiser) -> int:
+        """Length of a training clip."""
+
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (stage, loss) for clips (B, clip_frames, C, H, W) in [-1, 1]; the trainer takes a step after each."""
 
 
 @dataclass(frozen=True)
@@ -105,35 +127,72 @@ class TwoStage:
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield ("stage1", loss), ("stage2", loss) for clips (B, 2 T - K, C, H, W) in [-1, 1], a share of a batch."""
-        k, t = model.context_frames, model.context_frames + model.new_frames
-        if clip.shape[1] != self.clip_frames(model):
-            raise UserError(
-                f"a training clip must have {self.clip_frames(model)} frames, two windows of {t} that overlap by {k}, "
-                f"not {clip.shape[1]}."
-            )
-        first, second = clip[:, :t], clip[:, -t:]
-        positions = share(self.tasks.draw(len(clip) * share.of, k, t, generator)).to(clip.device)
+        k = model.context_frames
+        first, second = self._windows(model, clip)
+        positions = self._draw_positions(model, clip, generator, share)
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator, share)
+        estimate = estimate.detach().clamp(-1, 1)
         yield STAGES[0], loss
 
-        estimate = estimate.detach().clamp(-1, 1)
         context = local_context(second, positions, model.remember(estimate))
         predicts = (positions == torch.arange(k, device=clip.device)).all(dim=1)
         frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
         loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator, share)
         yield STAGES[1], loss
 
+    def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """The two overlapping clips of T frames."""
+        k, t = model.context_frames, model.context_frames + model.new_frames
+        if clip.shape[1] != self.clip_frames(model):
+            raise UserError(
+                f"a training clip must have {self.clip_frames(model)} frames, two windows of {t} that overlap by {k}, "
+                f"not {clip.shape[1]}."
+            )
+        return clip[:, :t], clip[:, -t:]
+
+    def _draw_positions(self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share) -> Tensor:
+        """Where the local frames of each clip belong, (B, K)."""
+        k, t = model.context_frames, model.context_frames + model.new_frames
+        return share(self.tasks.draw(len(clip) * share.of, k, t, generator)).to(clip.device)
+
     def _denoise(
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
     ) -> tuple[Tensor, Tensor]:
         """The loss at random time steps, and the one-step estimate of ``x0``."""
         schedule = model.schedule
-        batch = len(x0) * share.of
-        t = share(self.times(batch, schedule.steps, generator)).to(x0.device)
-        noise = share(torch.randn((batch, *x0.shape[1:]), generator=generator)).to(x0.device)
+        t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
+        noise = share.noise(x0, generator)
         x_t = schedule.add_noise(x0, noise, t)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
         return loss, schedule.x0(x_t, velocity, t)
+
+
+@dataclass(frozen=True)
+class SingleStage(TwoStage):
+    """Training with true context only, to compare with: what it sees at rollout, its own frames, it never saw before.
+
+    It denoises the second of the two clips; its memory is the encoding of the true first one, or of a grey clip, as at
+    the start of a rollout, for half of them.
+    """
+
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Iterator[tuple[str, Tensor]]:
+        first, second = self._windows(model, clip)
+        positions = self._draw_positions(model, clip, generator, share)
+        begins = share(torch.rand(len(clip) * share.of, generator=generator) < 0.5).to(clip.device)
+        before = first.masked_fill(begins[:, None, None, None, None], NULL_CLIP)
+        context = local_context(second, positions, model.remember(before))
+        yield STAGES[0], self._denoise(model, second, context, generator, share)[0]
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"two_stage": TwoStage, "single_stage": SingleStage}
+"""Objectives by name, dataclasses with the fields of ``TwoStage``."""
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """The objective that ``config`` describes."""
+    return OBJECTIVES[config.objective](config.tasks, DISTANCES[config.loss], TIMES[config.times])

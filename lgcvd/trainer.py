@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from lgcvd.checkpoints import read_torch_file
-from lgcvd.config import TrainConfig
+from lgcvd.checkpoints import compile_networks, read_torch_file
+from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import DISTANCES, TIMES, WHOLE, Share, TwoStage
-from lgcvd.video import from_uint8
+from lgcvd.objective import WHOLE, Objective, Share, objective_of
+from lgcvd.video import draft, from_uint8
 
-CHECKPOINT = "checkpoint.pt"
-MAY_CHANGE = ("train.iterations:", "train.save_every:")
-"""Settings that a run may go on with other values of, until its cooldown: nothing before it depends on them."""
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MAY_CHANGE = ("iterations", "save_every", "keep", "accumulate")
+"""Training settings that a run may go on with other values of, until its rate falls: nothing before it depends on them,
+but for rounding."""
+
+EXPLODED = 100.0
+"""A loss above this is an explosion. Answering nothing costs about 1, and no untrained network reaches this."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class TrainStep:
     iterations: int
     losses: dict[str, float]
     """Stage -> loss over the whole batch."""
+    norms: dict[str, float]
+    """Stage -> norm of the gradient, before it was clipped."""
     rate: float
     model: VideoDenoiser
     """The averaged model (EMA); it goes on changing with the training."""
@@ -53,9 +65,10 @@ def train(
     data: Dataset,
     config: TrainConfig,
     *,
-    objective: TwoStage | None = None,
+    objective: Objective | None = None,
     folder: Path | None = None,
     workers: int = 0,
+    accelerator: Accelerator | None = None,
 ) -> Iterator[TrainStep]:
     """Train ``model`` on clips (2 T - K, C, H, W) uint8 of ``data``; yield after every iteration.
 
@@ -63,72 +76,135 @@ def train(
     and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
     differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
 
-    Where ``torch.distributed`` is initialised, its processes share every batch and average their gradients; all must
-    stop after the same iteration (see ``any_process``). The run does not depend on their number, but for rounding, nor
-    on ``workers``, the number of processes that prepare batches.
+    ``accelerator`` (see ``accelerator_for``) decides on devices and precision; left out, training stays where the model
+    is. Its processes share every batch and average their gradients; all must stop after the same iteration (see
+    ``any_process``) and see the same ``folder``. The run depends neither on their number nor on ``config.accumulate``,
+    but for rounding, nor on ``workers``, the number of processes that prepare batches.
     """
     model.config.check_width()
-    share = Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
-    if config.batch_size % share.of:
-        raise UserError(f"{share.of} processes cannot share batches of {config.batch_size}: set a multiple.")
-    objective = objective or TwoStage(config.tasks, DISTANCES[config.loss], TIMES[config.times])
-    device = next(model.parameters()).device
+    accelerator = accelerator or accelerator_for(config, next(model.parameters()).device.type)
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    if config.batch_size % (share.of * config.accumulate):
+        raise UserError(
+            f"{share.of} processes cannot share batches of {config.batch_size} in {config.accumulate} parts: set a "
+            f"multiple of {share.of * config.accumulate}."
+        )
+    # the clips of every part are what another process would have had: see Share
+    parts = [Share(share.rank + share.of * part, share.of * config.accumulate) for part in range(config.accumulate)]
+    objective = objective or objective_of(config)
+    model.to(accelerator.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
+    run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
     ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema))
-    generator = torch.Generator().manual_seed(config.seed)
     settings = {"model": asdict(model.config), "train": asdict(config)}
     if is_dataclass(data):  # its repr tells everything that decides its items
         settings["data"] = repr(data)
-    state = _State(model, ema, optimizer, generator, settings)
-    start = state.load(Path(folder) / CHECKPOINT) if folder and (Path(folder) / CHECKPOINT).exists() else 0
+    state = _State(model, ema, optimizer, accelerator.scaler, settings)
+    start = state.load(Path(folder)) if folder else 0
+    if accelerator.reduce(torch.tensor(float(start), device=accelerator.device), "mean") != start:
+        raise UserError(
+            f"the processes do not see the same checkpoints in {folder}: put it where all of them can read."
+        )
+    if config.compile:
+        compile_networks(model)
 
-    writes = bool(folder) and share.rank == 0
-    model.train()
+    writes = bool(folder) and accelerator.is_main_process
     parameters = list(model.parameters())
-    if share.of > 1:
-        for weight in parameters:
-            dist.broadcast(weight.data, src=0)
-    batches = DataLoader(data, batch_sampler=Batches(len(data), config, start, share), num_workers=workers)
-    for iteration, clip in enumerate(_with_plain_errors(batches), start + 1):
+    loader = DataLoader(
+        data,
+        batch_sampler=Batches(len(data), config, start, share),
+        num_workers=workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    for iteration, clip in enumerate(_with_plain_errors(loader), start + 1):
         rate = learning_rate(config, iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses = {}
-        stages = objective(model, from_uint8(clip.to(device)), generator, share)
-        for stage, loss in _in_precision(
-            islice(stages, 1 if iteration <= config.single_stage else None), device, config.precision
-        ):
-            optimizer.zero_grad()
-            loss.backward()
-            losses[stage] = _averaged(loss, parameters, share).item()
-            if not math.isfinite(losses[stage]):
-                raise UserError(
-                    f"the loss of {stage} became {losses[stage]} at iteration {iteration}: lower rate (now "
-                    f"{config.rate:g}) or set clip_grad; the last checkpoint is kept."
-                )
-            if config.clip_grad:
-                torch.nn.utils.clip_grad_norm_(parameters, config.clip_grad)
+        clip = from_uint8(clip.to(accelerator.device, non_blocking=True))
+        stages = 1 if iteration <= config.single_stage else None
+        micro = [
+            islice(objective(model, clip[part :: len(parts)], seeded(config.seed, iteration), their), stages)
+            for part, their in enumerate(parts)
+        ]
+        losses, norms = {}, {}
+        for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
+            losses[stage] = loss.item()
+            norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
+            _check(stage, losses[stage], norms[stage], iteration, config)
             optimizer.step()
             ema.update_parameters(model)
         saved = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
         if saved:
-            state.save(Path(folder) / CHECKPOINT, iteration)
+            state.save(Path(folder), iteration, config.keep)
         try:
-            yield TrainStep(iteration, config.iterations, losses, rate, ema.module, saved)
+            yield TrainStep(iteration, config.iterations, losses, norms, rate, ema.module, saved)
         except GeneratorExit:
             if writes and not saved:
-                state.save(Path(folder) / CHECKPOINT, iteration)
+                state.save(Path(folder), iteration, config.keep)
             raise
 
 
-def _in_precision(stages: Iterator, device: torch.device, precision: str) -> Iterator[tuple[str, Tensor]]:
-    """The stages, their forward passes (not what is done between them) in reduced precision if asked for."""
+def accelerator_for(config: TrainConfig, device: str) -> Accelerator:
+    """An ``accelerate.Accelerator`` on "cpu" or whatever there is, in the precision of ``config``.
+
+    It joins the processes that ``accelerate launch`` or ``torchrun`` started.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a session decides for all others
+    try:
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision={"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[config.precision],
+        )
+    except ValueError as error:
+        raise UserError(f"{config.precision} does not work on this device: use bfloat16 or float32.") from error
+
+
+class _Stage(nn.Module):
+    """A stage as one forward pass, whatever the objective calls in it: what is wrapped for precision and processes.
+
+    So the gradients of the encoder are averaged over the processes together with the U-Net's.
+    """
+
+    def __init__(self, model: VideoDenoiser):
+        super().__init__()
+        self.model = model
+
+    def forward(self, stages: Iterator[tuple[str, Tensor]]) -> tuple[str, Tensor] | None:
+        return next(stages, None)
+
+
+def _stages(
+    accelerator: Accelerator, run_stage: nn.Module, optimizer: torch.optim.Optimizer, micro: list[Iterator]
+) -> Iterator[tuple[str, Tensor]]:
+    """Every stage with its loss over the whole batch; the gradients are the whole batch's too."""
     while True:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            stage = next(stages, None)
-        if stage is None:
-            return
-        yield stage
+        optimizer.zero_grad()
+        mean = torch.zeros((), device=accelerator.device)
+        for stages in micro:
+            last = stages is micro[-1]
+            with nullcontext() if last else accelerator.no_sync(run_stage):
+                stage = run_stage(stages)
+                if stage is None:
+                    return
+                name, loss = stage
+                accelerator.backward(loss / len(micro))
+            mean += loss.detach() / len(micro)
+        yield name, accelerator.reduce(mean, "mean")
+
+
+def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainConfig) -> None:
+    """Raise ``UserError`` for a loss or a gradient that would spoil the weights."""
+    # float16 overflows at times; its scaler then skips the step
+    broken = not loss < EXPLODED or (config.precision != "float16" and not math.isfinite(norm))
+    if broken:
+        what, value = ("gradient", norm) if loss < EXPLODED else ("loss", loss)
+        raise UserError(
+            f"the {what} of {stage} became {value:g} at iteration {iteration}: lower rate (now {config.rate:g}) or set "
+            "clip_grad; the last checkpoint is kept."
+        )
 
 
 def _with_plain_errors(batches: DataLoader) -> Iterator[Tensor]:
@@ -140,32 +216,25 @@ def _with_plain_errors(batches: DataLoader) -> Iterator[Tensor]:
         raise UserError(sentence) from error
 
 
-def _averaged(loss: Tensor, parameters: list[Tensor], share: Share) -> Tensor:
-    """The loss of the whole batch; the gradients become the whole batch's too."""
-    loss = loss.detach()
-    if share.of > 1:
-        parts = [loss, *(p.grad for p in parameters if p.grad is not None)]
-        mean = torch.cat([part.flatten() for part in parts])
-        dist.all_reduce(mean)
-        mean /= share.of
-        for part, averaged in zip(parts, mean.split([part.numel() for part in parts]), strict=True):
-            part.copy_(averaged.view(part.shape))
-    return loss
-
-
 def any_process(flag: bool) -> bool:
     """Whether ``flag`` is set in any process: what all of them must know before they stop together."""
     if not dist.is_initialized():
         return flag
-    flags = torch.tensor(float(flag))
+    flags = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(flags)
     return bool(flags)
 
 
+def seeded(*key: int) -> torch.Generator:
+    """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
 def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """The rate at an iteration (from 1): a linear warm-up, constant, then a linear cooldown towards 0."""
-    left = config.iterations + 1 - iteration
-    return config.rate * min(1.0, iteration / max(1, config.warmup), left / max(1, config.cooldown))
+    """The rate at an iteration (from 1): a linear warm-up, constant or half a cosine, a linear cooldown towards 0."""
+    done, left = (iteration - 1) / config.iterations, config.iterations + 1 - iteration
+    shape = (1 + math.cos(math.pi * done)) / 2 if config.schedule == "cosine" else 1.0
+    return config.rate * min(shape, iteration / max(1, config.warmup), left / max(1, config.cooldown))
 
 
 class Batches:
@@ -187,56 +256,89 @@ class Batches:
         for iteration in range(self.start, self.config.iterations):
             epoch, batch = divmod(iteration, per_epoch)
             if order is None or batch == 0:
-                seed = self.config.seed * 1_000_003 + epoch
-                order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed))
+                order = torch.randperm(self.length, generator=seeded(self.config.seed, epoch, 1))
             yield self.share(order[batch * size : (batch + 1) * size]).tolist()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A run's checkpoint files, the newest first."""
+    return sorted((Path(folder) / "checkpoints").glob("[0-9]*.pt"), reverse=True)
+
+
+def read_checkpoint(folder: Path) -> dict | None:
+    """The newest checkpoint that is whole; None where there is none yet."""
+    files = checkpoints(folder)
+    for path in files:
+        try:
+            return read_torch_file(path, ("iteration", "model", "ema", "optimizer", "config"))
+        except UserError as error:
+            if path == files[-1]:
+                raise
+            warnings.warn(f"{error} Trying the checkpoint before it.", stacklevel=2)
+    return None
 
 
 @dataclass
 class _State:
-    """What a run needs to go on exactly where it was."""
+    """What a run needs to go on exactly where it was; its random numbers depend on the iteration alone."""
 
     model: VideoDenoiser
     ema: AveragedModel
     optimizer: torch.optim.Optimizer
-    generator: torch.Generator
+    scaler: torch.amp.GradScaler | None
     config: dict
 
-    def save(self, path: Path, iteration: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        torch.save(
-            {
-                "iteration": iteration,
-                "model": self.model.state_dict(),
-                "ema": self.ema.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
-                "config": self.config,
-            },
-            draft,
-        )
-        os.replace(draft, path)  # atomic: a reader sees the old checkpoint or the new one, never half of one
+    def save(self, folder: Path, iteration: int, keep: int) -> None:
+        path = folder / "checkpoints" / f"{iteration:08}.pt"
+        state = {
+            "iteration": iteration,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
+            "config": self.config,
+        }
+        for left in path.parent.glob(".*.pt"):  # by a kill in the middle of writing
+            left.unlink()
+        with draft(path) as part:  # a reader sees a whole checkpoint or none, never half of one
+            torch.save(state, part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        for old in checkpoints(folder)[keep:]:
+            old.unlink()
 
-    def load(self, path: Path) -> int:
-        """Take up the checkpoint's state; return its iteration."""
-        saved = read_torch_file(path, ("iteration", "model", "ema", "optimizer", "generator", "config"))
-        changed = [d for d in differences(saved["config"], self.config) if not d.startswith(MAY_CHANGE)]
+    def load(self, folder: Path) -> int:
+        """Take up the newest checkpoint's state; return its iteration, 0 where there is none."""
+        saved = read_checkpoint(folder)
+        if not saved:
+            return 0
+        defaults = {"model": asdict(ModelConfig()), "train": asdict(TrainConfig())}
+        old = _filled(saved["config"], defaults)  # settings that are newer than the checkpoint had their default
+        may_change = tuple(f"train.{name}:" for name in MAY_CHANGE)
+        changed = [line for line in differences(old, self.config) if not line.startswith(may_change)]
         if changed:
             raise UserError(
-                f"{path} was trained with other settings ({'; '.join(changed)}): use those, or another folder."
+                f"{folder} was trained with other settings ({'; '.join(changed)}): use those, or another folder."
             )
-        before, now = saved["config"]["train"], self.config["train"]
-        if saved["iteration"] > before["iterations"] - before["cooldown"] and now["iterations"] != before["iterations"]:
+        before, now = old["train"], self.config["train"]
+        falls = 0 if before["schedule"] == "cosine" else before["iterations"] - before["cooldown"]
+        if saved["iteration"] > falls and now["iterations"] != before["iterations"]:
             raise UserError(
-                f"{path} is in its cooldown, which ends at iteration {before['iterations']}: go on with that number of "
-                "iterations, or begin another run from its weights."
+                f"{folder} is in its cooldown, which ends at iteration {before['iterations']}: go on with that number "
+                "of iterations, or begin another run from its weights."
             )
         self.model.load_state_dict(saved["model"])
         self.ema.load_state_dict(saved["ema"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.generator.set_state(saved["generator"])
+        if self.scaler and saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
         return saved["iteration"]
+
+
+def _filled(settings: dict, defaults: dict) -> dict:
+    """``settings`` with the ``defaults`` of what they lack, at every depth."""
+    both = {key: _filled(settings[key], value) for key, value in defaults.items() if isinstance(value, dict)}
+    return defaults | settings | both
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

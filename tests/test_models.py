@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import perturbed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import lgcvd
 from lgcvd import LGCVD, PRESETS, Context, ModelConfig, UserError
 from lgcvd.blocks import Attention
 from lgcvd.context import local_context
@@ -61,6 +63,28 @@ def test_network_sees_frames_position_planes_and_the_noisy_clip_in_this_order(ti
     assert (second == -1).all()
     assert (second_plane == -1).all()
     assert torch.equal(torch.stack(noisy, 1), clip(2)[:, :, 0])
+
+
+def test_a_model_without_global_context_remembers_nothing_and_is_smaller(tiny_model: LGCVD):
+    model = perturbed(LGCVD(replace(TINY, global_context=False)))
+    assert model.remember(clip()) is None
+    assert not [name for name, _ in model.named_parameters() if name.startswith(("encoder", "unet.cross"))]
+    assert lgcvd.predict(model, clip()[:, :2], 8, steps=1).shape == (2, 10, 1, 16, 16)
+    assert torch.equal(velocity(model), velocity(model, memory=tiny_model.remember(clip(3))))
+
+
+def test_a_model_without_position_planes_sees_no_difference_between_places():
+    model = perturbed(LGCVD(replace(TINY, position_planes=False)))
+    assert torch.equal(velocity(model, positions=(0, 1)), velocity(model, positions=(4, 7)))
+    assert not torch.equal(velocity(model, positions=(0, 1)), velocity(model, positions=(0, -1)))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.25, 0.5])
+def test_memory_decays(tiny_model: LGCVD, decay: float):
+    model = LGCVD(replace(TINY, memory_decay=decay))
+    model.load_state_dict(tiny_model.state_dict())
+    memory, seen = model.remember(clip(0)), model.remember(clip(1))
+    torch.testing.assert_close(model.remember(clip(1), memory), decay * memory + (1 - decay) * seen)
 
 
 def test_samples_of_a_batch_do_not_mix(tiny_model: LGCVD):

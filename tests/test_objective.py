@@ -4,10 +4,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lgcvd import LGCVD, PRESETS, TaskMix, TwoStage, UserError
-from lgcvd.context import TASKS, Context, local_context
+from lgcvd import LGCVD, PRESETS, SingleStage, TaskMix, TrainConfig, TwoStage, UserError
+from lgcvd.context import NULL_CLIP, TASKS, Context, local_context
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import capped_l2, from_noise_times, high_noise_times, l1, uniform_times
+from lgcvd.objective import (
+    WHOLE,
+    Share,
+    capped_l2,
+    from_noise_times,
+    high_noise_times,
+    l1,
+    objective_of,
+    uniform_times,
+)
 from lgcvd.schedule import Schedule
 
 ONLY = {
@@ -89,7 +98,7 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
     local = local_context(frames, positions).frames
     for stage in ("stage1", "stage2"):
         t = torch.randint(1000, (3,), generator=generator)
-        noise = torch.randn(frames.shape, generator=generator)
+        noise = WHOLE.noise(frames, generator)
         alpha_bar = schedule.alpha_bar[t].reshape(3, 1, 1, 1, 1)
         x_t = alpha_bar.sqrt() * frames + (1 - alpha_bar).sqrt() * noise
         v = tiny_model(x_t, t, Context(local, positions, memory))
@@ -102,6 +111,18 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
         local[predicts] = estimate[predicts, -2:]
     assert 0 < predicts.sum() < 3
     torch.testing.assert_close(run(tiny_model, TwoStage(), seed), expected)
+
+
+def test_noise_is_normal_and_does_not_depend_on_how_many_share_it():
+    x0 = torch.zeros(4, 2, 1, 32, 32)
+    whole, even, odd = (
+        share.noise(x0[share.rank :: share.of], torch.Generator().manual_seed(3))
+        for share in (WHOLE, Share(0, 2), Share(1, 2))
+    )
+    assert torch.equal(whole[::2], even)
+    assert torch.equal(whole[1::2], odd)
+    assert whole.mean().abs() < 0.05
+    assert whole.std() == pytest.approx(1, abs=0.05)
 
 
 def test_both_stages_teach_the_encoder(tiny_model: LGCVD):
@@ -142,3 +163,20 @@ def test_distance_and_times_are_the_callers_choice():
     losses = run(model, objective)
     assert losses["stage1"] == losses["stage2"] == 7
     assert all((t == 42).all() for _, t, _ in model.calls)
+
+
+def test_single_stage_sees_true_context_and_for_half_of_the_clips_no_clip_before():
+    model, clip = Spy(), torch.rand((64, 14, 1, 4, 4), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    stages = list(SingleStage(ONLY["prediction"])(model, clip, torch.Generator().manual_seed(1)))
+    assert [name for name, _ in stages] == ["stage1"]
+    (before,), ((_, _, context),) = model.remembered, model.calls
+    assert torch.equal(context.frames, clip[:, 6:8])
+    grey = (before == NULL_CLIP).flatten(1).all(1)
+    assert 16 < grey.sum() < 48
+    assert torch.equal(before[~grey], clip[~grey, :8])
+
+
+def test_objectives_are_made_as_the_config_says():
+    config = TrainConfig(objective="single_stage", loss="l2", times="high_noise", tasks=ONLY["generation"])
+    assert objective_of(config) == SingleStage(ONLY["generation"], capped_l2, high_noise_times)
+    assert type(objective_of(TrainConfig())) is TwoStage

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
 from lgcvd.objective import Share
-from lgcvd.trainer import CHECKPOINT, Batches, learning_rate
+from lgcvd.trainer import Batches, checkpoints, learning_rate, read_checkpoint
 from lgcvd.video import from_uint8
 
 CONFIG = TrainConfig(iterations=6, batch_size=2, rate=1e-3, warmup=2, cooldown=3, save_every=3, seed=5)
@@ -54,9 +54,10 @@ def test_killed_run_goes_on_as_if_it_had_never_stopped(uninterrupted: list[Train
     run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
     first = [next(run) for _ in range(4)]
     assert [step.saved for step in first] == [False, False, True, False]
-    killed_at_3 = (tmp_path / CHECKPOINT).read_bytes()
     run.close()
-    (tmp_path / CHECKPOINT).write_bytes(killed_at_3)
+    last, killed_at_3 = checkpoints(tmp_path)
+    last.unlink()
+    assert read_checkpoint(tmp_path)["iteration"] == int(killed_at_3.stem) == 3
 
     resumed = steps_of(folder=tmp_path)
     assert [step.iteration for step in resumed] == [4, 5, 6]
@@ -113,14 +114,36 @@ def test_kill_during_a_save_leaves_the_old_checkpoint(
     resumed = steps_of(folder=tmp_path)
     assert [step.iteration for step in resumed] == [4, 5, 6]
     assert same(resumed[-1], uninterrupted[-1])
-    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"00000006.pt", "00000003.pt"}
 
 
 @pytest.mark.parametrize("content", [b"", b"foreign"])
-def test_damaged_checkpoint_is_refused(content: bytes, tmp_path: Path):
-    (tmp_path / CHECKPOINT).write_bytes(content)
-    with pytest.raises(UserError, match="damaged"):
+def test_damaged_checkpoint_is_refused_where_there_is_no_other(content: bytes, tmp_path: Path):
+    steps_of(folder=tmp_path)
+    last, before = checkpoints(tmp_path)
+    last.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"00000006\.pt .* damaged.*Trying the checkpoint before"):
+        assert [step.iteration for step in steps_of(folder=tmp_path)] == [4, 5, 6]
+    for path in (last, before):
+        path.write_bytes(content)
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match="damaged"):
         steps_of(folder=tmp_path)
+
+
+def test_newest_checkpoints_are_kept(tmp_path: Path):
+    steps_of(replace(CONFIG, save_every=1, keep=3), folder=tmp_path)
+    assert [path.stem for path in checkpoints(tmp_path)] == ["00000006", "00000005", "00000004"]
+
+
+def test_settings_that_are_newer_than_a_checkpoint_had_their_default(tmp_path: Path):
+    steps_of(replace(CONFIG, iterations=1, cooldown=0), folder=tmp_path)
+    (path,) = checkpoints(tmp_path)
+    saved = torch.load(path)
+    del saved["config"]["train"]["schedule"], saved["config"]["train"]["tasks"]["random"]
+    torch.save(saved, path)
+    with pytest.raises(UserError, match=r"settings \(train\.schedule: constant there, cosine here\)"):
+        steps_of(replace(CONFIG, iterations=1, cooldown=0, schedule="cosine"), folder=tmp_path)
+    assert steps_of(replace(CONFIG, iterations=4, cooldown=0), folder=tmp_path)[-1].iteration == 4
 
 
 def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
@@ -138,12 +161,14 @@ def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
-def train_a_share(rank: int, folder: Path, iterations: int) -> None:
+def train_a_share(rank: int, folder: Path, iterations: int, accumulate: int) -> None:
     """One of two processes: trains, keeps what it saw and its weights."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{iterations}", rank=rank, world_size=2)
     torch.manual_seed(rank)  # every process has its own first weights until the first one's are sent around
     model = fresh_model() if rank == 0 else LGCVD(PRESETS["tiny"].model)
-    steps = list(train(model, DATA, replace(SHARED, iterations=iterations), folder=folder))
+    config = replace(SHARED, iterations=iterations, accumulate=accumulate)
+    steps = list(train(model, DATA, config, folder=folder))
     torch.save((steps[-1].model.state_dict(), [step.losses for step in steps]), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -151,8 +176,8 @@ def train_a_share(rank: int, folder: Path, iterations: int) -> None:
 @pytest.mark.slow
 def test_processes_that_share_batches_train_what_one_trains(tmp_path: Path):
     *_, alone = losses = steps_of(SHARED)
-    for iterations in (2, 4):  # resumed on the way
-        torch.multiprocessing.spawn(train_a_share, (tmp_path, iterations), nprocs=2)
+    for iterations, accumulate in ((2, 1), (4, 2)):  # resumed on the way
+        torch.multiprocessing.spawn(train_a_share, (tmp_path, iterations, accumulate), nprocs=2)
         results = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
         for weight, other in zip(results[0][0].values(), results[1][0].values(), strict=True):
             assert torch.equal(weight, other)
@@ -169,11 +194,18 @@ def test_processes_take_different_clips():
         assert parts == [whole[::2], whole[1::2]]
 
 
-def test_batches_that_processes_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch):
-    for name, answer in {"is_initialized": True, "get_rank": 0, "get_world_size": 3}.items():
-        monkeypatch.setattr(dist, name, lambda answer=answer: answer)
-    with pytest.raises(UserError, match="3 processes cannot share batches of 2"):
-        steps_of()
+def test_batches_in_parts_train_what_whole_ones_do():
+    whole, parts = (steps_of(replace(SHARED, accumulate=n)) for n in (1, 4))
+    for a, b in zip(whole, parts, strict=True):
+        assert b.losses == pytest.approx(a.losses, rel=1e-4)
+        assert b.norms == pytest.approx(a.norms, rel=1e-3)
+    for weight, other in zip(weights(whole[-1]), weights(parts[-1]), strict=True):
+        torch.testing.assert_close(weight, other, rtol=0, atol=1e-4)
+
+
+def test_batches_that_cannot_be_shared_are_refused():
+    with pytest.raises(UserError, match="1 processes cannot share batches of 2 in 3 parts: set a multiple of 3"):
+        steps_of(replace(CONFIG, accumulate=3))
 
 
 def test_average_follows_the_weights_of_encoder_and_denoiser():
@@ -208,11 +240,19 @@ def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch):
     assert max(norms) <= 1.001e-3
 
 
+def test_norms_are_those_of_the_gradients_before_they_are_clipped(uninterrupted: list[TrainStep]):
+    (clipped,) = steps_of(replace(CONFIG, iterations=1, clip_grad=1e-3))
+    assert clipped.norms["stage1"] == uninterrupted[0].norms["stage1"] > 1e-3
+
+
 def test_rate_warms_up_and_cools_down():
     config = TrainConfig(iterations=100, rate=2.0, warmup=10, cooldown=20)
     rates = [learning_rate(config, i) for i in (1, 5, 10, 81, 91, 100)]
     assert rates == pytest.approx([0.2, 1.0, 2.0, 2.0, 1.0, 0.1])
     assert {learning_rate(TrainConfig(iterations=3, rate=2.0), i) for i in (1, 2, 3)} == {2.0}
+    cosine = replace(config, schedule="cosine", cooldown=0)
+    rates = [learning_rate(cosine, i) for i in (1, 26, 51, 100)]
+    assert rates == pytest.approx([0.2, 1 + math.sqrt(0.5), 1.0, 0.0005], rel=0.05)
 
 
 def test_second_stage_joins_after_the_single_stage_iterations():

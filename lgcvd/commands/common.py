@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import tyro
 
 from lgcvd.config import ModelConfig
 from lgcvd.errors import UserError
 from lgcvd.sampling import SAMPLERS
-
-if TYPE_CHECKING:
-    import torch
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
@@ -39,20 +34,6 @@ def find_device(name: Device) -> str:
     if not there[name]:
         raise UserError(f"there is no {name} device here: use --device auto.")
     return name
-
-
-def join_processes(device: str) -> tuple[torch.device, bool]:
-    """This process's device, and whether it is the main one, of those that ``torchrun`` may have started."""
-    import torch
-    import torch.distributed as dist
-
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return torch.device(device), True
-    if device == "cuda":
-        torch.cuda.setfind_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")  # flags are on the CPU
-    atexit.register(dist.destroy_process_group)
-    return torch.device(device), dist.get_rank() == 0
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import DisallowNone, Suppress
 
-from lgcvd.commands.common import Device, find_device, join_processes, stop_signals
+from lgcvd.commands.common import Device, find_device, stop_signals
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.errors import UserError
 
@@ -33,7 +33,7 @@ class Train:
 
     preset: Suppress[str]
     folder: Path
-    """Where the run lives: checkpoint.pt, losses.csv and, ready for ``lgcvd predict``, model/."""
+    """Where the run lives: checkpoints/, losses.csv and, ready for ``lgcvd predict``, model/."""
     model: ModelConfig
     train: TrainConfig
     data: str = "digits"
@@ -58,23 +58,25 @@ class Train:
         import torch
 
         from lgcvd.models import build
-        from lgcvd.objective import TwoStage
+        from lgcvd.objective import objective_of
         from lgcvd.progress import progress_bar
-        from lgcvd.trainer import any_process, train
+        from lgcvd.trainer import accelerator_for, any_process, train
 
-        device, main = join_processes(find_device(self.device))
+        accelerator = accelerator_for(self.train, find_device(self.device))
+        main = accelerator.is_main_process
         torch.manual_seed(self.train.seed)
         model = build(self.model)
         if self.init:
             self._take_weights(model)
-        model.to(device)
-        data = self._clips(TwoStage().clip_frames(model))
+        data = self._clips(objective_of(self.train).clip_frames(model))
         reached, end = self._reached(), time.monotonic() + 60 * (self.minutes or math.inf)
         if reached and main:
             print(f"{self.folder}: going on after iteration {reached}")
         with (
             stop_signals() as received,
-            closing(train(model, data, self.train, folder=self.folder, workers=self.workers)) as steps,
+            closing(
+                train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
+            ) as steps,
             _loss_table(self.folder / "losses.csv" if main else Path(os.devnull), reached) as write,
             progress_bar(
                 initial=reached, total=self.train.iterations, unit="it", smoothing=0.02, disable=not main
@@ -121,16 +123,11 @@ class Train:
         }
         return data.open(self.data, frames=frames, shape=shape, **own, **changed)
 
-    def _checkpoint(self) -> dict:
-        from lgcvd.checkpoints import read_torch_file
-        from lgcvd.trainer import CHECKPOINT
-
-        return read_torch_file(self.folder / CHECKPOINT, ("iteration", "ema", "config"))
-
     def _reached(self) -> int:
-        from lgcvd.trainer import CHECKPOINT
+        from lgcvd.trainer import read_checkpoint
 
-        return self._checkpoint()["iteration"] if (self.folder / CHECKPOINT).exists() else 0
+        saved = read_checkpoint(self.folder)
+        return saved["iteration"] if saved else 0
 
     def _export(self) -> About:
         """Write the checkpoint's averaged model in our own format."""
@@ -139,8 +136,9 @@ class Train:
         from lgcvd.checkpoints import save
         from lgcvd.data import GENERATED
         from lgcvd.models import About, build
+        from lgcvd.trainer import read_checkpoint
 
-        saved = self._checkpoint()
+        saved = read_checkpoint(self.folder)
         digits = self.data in GENERATED
         about = About(
             self.folder.name,
