@@ -79,13 +79,10 @@ class Schedule(nn.Module):
         signal, sigma = self.signal_and_noise(t, x_t)
         return (signal * x_t - x0) / sigma
 
-    def velocity_from_noise(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The velocity that a guess of the noise implies: ``(noise - sqrt(1 - alpha_bar) x_t) / sqrt(alpha_bar)``.
-
-        Where hardly any signal is left it is large, as is the clean clip that the guess implies.
-        """
+    def x0_from_noise(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The clean clip that a guess of the noise implies; where hardly any signal is left it may be far from [-1, 1]."""
         signal, sigma = self.signal_and_noise(t, x_t)
-        return (noise - sigma * x_t) / signal
+        return (x_t - sigma * noise) / signal
 
 
 def respaced_timesteps(steps: int, total: int = 1000) -> list[int]:

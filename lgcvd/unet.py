@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lgcvd.blocks import Attention, PassThrough, ResBlock, TimeEmbedding, conv3x3
+from lgcvd.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,18 @@ class UNetShape:
 
     def attention(self, level: int, where: tuple[int, ...], channels: int) -> nn.Module:
         return Attention(channels, self.head_channels) if level in where else PassThrough()
+
+
+def unet_shape(config: ModelConfig) -> UNetShape:
+    """The widths and the attention that ``config`` describes."""
+    heights = [config.image_size[0] // config.patch_size // 2**i for i in range(len(config.multipliers))]
+    attention_up = config.attention if config.attention_up is None else config.attention_up
+    return UNetShape(
+        widths=(config.dim, *(config.dim * m for m in config.multipliers)),
+        attention_down=tuple(i for i, height in enumerate(heights) if height in config.attention),
+        attention_up=tuple(i for i, height in enumerate(heights) if height in attention_up),
+        head_channels=config.head_channels,
+    )
 
 
 Block = Callable[[int, int], nn.Module]
