@@ -274,7 +274,7 @@ def _mcvd(preset: Preset, kind: Kind, dim: int) -> Preset:
 
 MCVD_DIMS: dict[str, dict[Kind, int]] = {
     "bair-64": {"mcvd-concat": 160, "mcvd-spatin": 132},
-    "cityscapes-128": {"mcvd-concat": 160, "mcvd-spatin": 132},
+    "cityscapes-128": {"mcvd-concat": 156, "mcvd-spatin": 128},
     "digits": {"mcvd-concat": 58, "mcvd-spatin": 46},
     "robot-64": {"mcvd-concat": 76, "mcvd-spatin": 56},
     "tiny": {"mcvd-concat": 10, "mcvd-spatin": 6},
@@ -301,7 +301,8 @@ MCVD_BAIR = Preset(
     TrainConfig(warmup=5000, clip_grad=1.0, ema=0.999, loss="noise_l2", objective="block_masking", tasks=MASKED_BLOCKS),
 )
 """MCVD as its authors trained it on BAIR (Voleti et al. 2022; mcvd-pytorch, ``configs/bair_big.yml`` and the training
-scripts), but for the network, which is ours. To sample as they do: ``--sampler ddpm --steps 100``."""
+scripts), but for the network, which is ours, and the loss, a mean where theirs is half a sum over pixels, whose gradient
+is therefore always clipped. To sample as they do: ``--sampler ddpm --steps 100``."""
 
 PRESETS |= {
     "bair-64-mcvd-concat-published": MCVD_BAIR,

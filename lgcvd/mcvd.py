@@ -109,13 +109,13 @@ class MCVD(VideoDenoiser):
         return self.schedule.velocity_from_x0(x_t, x0, t)
 
     def _blocks(self, context: Context) -> tuple[Tensor, Tensor]:
-        """Past and future frames, standardised, masked ones zero, (B, K + F, C, H, W), and their positions, (B, K + F)."""
+        """Past and future frames, standardised, masked ones 0, (B, K + F, C, H, W), and their positions, (B, K + F)."""
         k, t, new = self.config.context_frames, self.config.clip_frames, self.config.new_frames
         slots, positions = k + self.config.future_frames, context.positions
         if not positions.is_meta and ((positions >= k) & (positions < t) | (positions >= slots + new)).any():
             raise UserError(
-                f"MCVD can be shown the frames 0 to {k - 1} and {t} to {slots + new - 1} of a window, not its new ones, "
-                f"and none later."
+                f"MCVD makes the frames {k} to {t - 1} of a window and can be shown the {k} before and the {slots - k} "
+                "after them, no others."
             )
         batch = torch.arange(len(positions), device=positions.device)[:, None]
         slot = torch.where(positions < k, positions, positions - new)  # -1, absent, is the last one, which is dropped

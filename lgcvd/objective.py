@@ -40,11 +40,11 @@ def capped_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor, cap: float = 5
 
 
 def noise_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Half the squared difference of the noise, summed over a clip: the loss of Ho et al. 2020 as MCVD has it.
+    """Mean squared difference of the noise (Ho et al. 2020, eq. 14), which MCVD is trained with.
 
     The noise that a velocity implies is ``sqrt(alpha_bar) velocity`` and a term that ``x_t`` alone decides.
     """
-    return (per_sample(alpha_bar, true) * (predicted - true).square()).flatten(1).sum(1).mean() / 2
+    return (per_sample(alpha_bar, true) * (predicted - true).square()).mean()
 
 
 def uniform_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -221,7 +221,7 @@ class BlockMasking(TwoStage):
         k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model)
         if clip.shape[1] != frames:
             raise UserError(
-                f"a training clip must have {frames} frames, the past and the future too, not {clip.shape[1]}."
+                f"a training clip must have {frames} frames, past and future included, not {clip.shape[1]}."
             )
         shown = share(self._draw_shown(len(clip) * share.of, generator)).to(clip.device)
         blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)

@@ -80,7 +80,7 @@ class Schedule(nn.Module):
         return (signal * x_t - x0) / sigma
 
     def x0_from_noise(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The clean clip that a guess of the noise implies; where hardly any signal is left it may be far from [-1, 1]."""
+        """The clean clip that a guess of the noise implies; far from [-1, 1] where hardly any signal is left."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return (x_t - sigma * noise) / signal
 
