@@ -301,8 +301,8 @@ MCVD_BAIR = Preset(
     TrainConfig(warmup=5000, clip_grad=1.0, ema=0.999, loss="noise_l2", objective="block_masking", tasks=MASKED_BLOCKS),
 )
 """MCVD as its authors trained it on BAIR (Voleti et al. 2022; mcvd-pytorch, ``configs/bair_big.yml`` and the training
-scripts), but for the network, which is ours, and the loss, a mean where theirs is half a sum over pixels, whose gradient
-is therefore always clipped. To sample as they do: ``--sampler ddpm --steps 100``."""
+scripts), but for the network, which is ours, and the loss, a mean where theirs is half a sum over pixels, so that it
+always clips the gradient. To sample as they do: ``--sampler ddpm --steps 100``."""
 
 PRESETS |= {
     "bair-64-mcvd-concat-published": MCVD_BAIR,

@@ -220,9 +220,7 @@ class BlockMasking(TwoStage):
         """Yield ("stage1", loss) for clips (B, K + N + F, C, H, W) in [-1, 1], a share of a batch."""
         k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model)
         if clip.shape[1] != frames:
-            raise UserError(
-                f"a training clip must have {frames} frames, past and future included, not {clip.shape[1]}."
-            )
+            raise UserError(f"a training clip must have {frames} frames, with past and future, not {clip.shape[1]}.")
         shown = share(self._draw_shown(len(clip) * share.of, generator)).to(clip.device)
         blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)
         positions = blocks.where(shown[:, (blocks >= t).long()], ABSENT)
