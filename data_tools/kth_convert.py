@@ -121,8 +121,8 @@ def _load(name: str, place: Place, first: int, last: int | None, image_size: int
 
 def _read(name: str, path: Path, first: int, last: int | None, image_size: int) -> Recording:
     count = max(last - first + 1, 0) if last else 10**9
-    frames, fps, _ = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
-    return Recording(name, frames.transpose(0, 2, 3, 1), fps)
+    pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    return Recording(name, pixels.frames.transpose(0, 2, 3, 1), pixels.fps, note=pixels.damage)
 
 
 if __name__ == "__main__":

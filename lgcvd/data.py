@@ -81,9 +81,9 @@ class VideoFiles:
             raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
         self.shape, self._frames, self.fps, size = shape, [], [], 0
         for path in paths:
-            frames, fps, _ = read_pixels(path, shape[:2], shape[2], max_frames=10**9)
-            self._frames.append(frames.transpose(0, 2, 3, 1))
-            self.fps.append(fps)
+            pixels = read_pixels(path, shape[:2], shape[2], max_frames=10**9)
+            self._frames.append(pixels.frames.transpose(0, 2, 3, 1))
+            self.fps.append(pixels.fps)
             size += self._frames[-1].nbytes
             if size > MOST_DECODED:
                 raise UserError(

@@ -268,7 +268,7 @@ def _entries(file: h5py.File, name: str) -> list[tuple[str, str]]:
 
 
 def _has_checksums(path: Path) -> bool:
-    """Whether this is HDF5 1.10 or later, by the version of its superblock; true if there is no such file to look at."""
+    """Whether this is HDF5 1.10 or later, by the version of its superblock; true if there is no file to look at."""
     try:
         with path.open("rb") as file:
             head = file.read(9)
