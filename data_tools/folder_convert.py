@@ -38,7 +38,7 @@ from tqdm import tqdm
 from lgcvd.convert import Video, add_options, convert, main
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import CONTAINERS, MAX_FPS, MIN_FPS, PICTURES, VIDEOS, read_pixels
+from lgcvd.video import MAX_FPS, MIN_FPS, PICTURES, VIDEOS, opened, read_pixels
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 """Name of a folder -> split."""
@@ -151,15 +151,13 @@ def _expected(cut: Cut, path: Path, pictures: int | None) -> int:
     if pictures is not None:
         return pictures
     try:
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        with av.open(str(path), options=options, metadata_errors="replace") as container:
-            stream = container.streams.video[0]
+        with opened(path) as (container, stream):
             rate = float(stream.average_rate or 0)
             if container.duration:
                 return round(container.duration / av.time_base * (cut.fps or rate))
             packets = sum(packet.size > 0 for packet in container.demux(stream))
             return round(packets * (cut.fps / rate if cut.fps and rate else 1))
-    except (av.error.FFmpegError, OSError, IndexError, UnicodeError):
+    except (UserError, av.error.FFmpegError, UnicodeError):
         return 0  # what is wrong will be told when it is read
 
 

@@ -13,14 +13,18 @@ from functools import lru_cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from lgcvd.errors import UserError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 MAX_FRAMES = 1000
 """Frames of a clip that are read unless told otherwise."""
@@ -180,17 +184,20 @@ def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:
         raise UserError(f"the folder {folder} has no pictures ({', '.join(PICTURES)}): give a folder of frames.")
     order = sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name.lower())])
     for index, path in enumerate(order):
-        yield index / fps, partial(_open_picture, path)
+        yield index / fps, partial(open_picture, path, path)
 
 
-def _open_picture(path: Path) -> Image.Image:
+def open_picture(file: Path | BinaryIO, path: Path) -> Image.Image:
+    """A picture, upright, without alpha; ``UserError`` with the name ``path`` if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             _check_pixels(path, *image.size)
             if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's conversion would clip instead of scale
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return _without_alpha(ImageOps.exif_transpose(image))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise errors of any kind at damaged files
         raise UserError(f"the picture {path} cannot be read: remove it or export it again.") from error
 
 
@@ -214,7 +221,7 @@ def _find_entry(path: Path, start: int) -> Entry | None:
 
     times, keys = [], []
     try:
-        with _opened(path) as (container, stream):
+        with opened(path) as (container, stream):
             if stream.codec_context is None or stream.codec_context.name not in ONE_FRAME_A_PACKET:
                 return None
             for packet in container.demux(stream):
@@ -235,8 +242,8 @@ def _find_entry(path: Path, start: int) -> Entry | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple]:
-    """A video file, and its stream of pictures."""
+def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A video file, and its stream of pictures; ``UserError`` if it is none."""
     import av
 
     if path.stat().st_size == 0:
@@ -263,7 +270,7 @@ def _file_frames(path: Path, damage: list[str], entry: Entry | None) -> Iterator
     """
     import av
 
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         decoder = _decoder(path, stream)
         rate = float(stream.average_rate or stream.guessed_rate or PICTURE_FPS)
         count, damaged, first, end = 0, False, None, 0.0
