@@ -538,12 +538,12 @@ def _recording(split: Split, seed: int, index: int, image_size: int) -> Recordin
     return Recording(f"{split}-{seed}-{index}", clip.frames, FPS, clip.actions)
 
 
-def run() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, required=True, help="how many clips to train on")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips")
     add_options(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for name, least in (("clips", 1), ("seed", 0), ("image_size", 8)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}, not {getattr(options, name)}.")

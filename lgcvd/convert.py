@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from lgcvd.errors import UserError
 from lgcvd.progress import progress_bar
-from lgcvd.shards import Layout, Recording, Shard, write_shard
+from lgcvd.shards import Layout, Recording, open_shards, write_shard
 from lgcvd.video import draft
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _write(
 
 def _report(shards: dict[Path, list[Video]], out_dir: Path) -> int:
     """Say what is there now and what had to be left out."""
-    written = [Shard(path) for path in shards]
+    written = open_shards(list(shards))
     skipped = [entry for shard in written for entry in shard.skipped]
     count = sum(map(len, written))
     print(f"{out_dir}: {count} videos, {sum(sum(shard.lengths) for shard in written)} frames")

@@ -52,13 +52,15 @@ SUFFIXES = (".hdf5", ".h5")
 
 WALK = """
 import sys, h5py
-with h5py.File(sys.argv[1]) as file:
-    file.attrs.get("source"), file.attrs.get("split")
-    file.visit(lambda name: None)
+for path in sys.argv[1:]:
+    print(path, flush=True)
+    with h5py.File(path) as file:
+        file.attrs.get("source"), file.attrs.get("split")
+        file.visit(lambda name: None)
 """
-"""Program that goes through all groups of a file and the heads of all data sets, 10 microseconds each."""
+"""Program that goes through all groups of files and the heads of all data sets, 10 microseconds each."""
 WALK_SECONDS = 60.0
-"""Longest that it may take; a file of a million frames takes a quarter of it."""
+"""Longest that it may take for a file; one of a million frames takes a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _write_frames(file: h5py.File, key: str, recording: Recording) -> None:
 
 
 class Shard:
-    """A file of videos, in either layout.
+    """A file of videos, in either layout. For files from elsewhere see ``open_shards``.
 
     Each process opens the file for itself, so that no two share a handle. Every method raises ``UserError`` where the
     file is not what it should be.
@@ -171,8 +173,6 @@ class Shard:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: tuple[int, h5py.File] | None = None
-        if not _has_checksums(self.path):
-            _walk(self.path)
         with self._reading() as file:
             self.layout: Layout = "frames" if "len" in file else "array"
             self.source, self.split = _text(file, "source"), _text(file, "split")
@@ -277,18 +277,27 @@ def _has_checksums(path: Path) -> bool:
     return head[:8] == b"\x89HDF\r\n\x1a\n" and head[8:] >= b"\x03"
 
 
-def _walk(path: Path) -> None:
+def open_shards(paths: Sequence[Path]) -> list[Shard]:
+    """Files of videos, after a walk through those without checksums; ``UserError`` names what is damaged."""
+    unchecked = [path for path in paths if not _has_checksums(path)]
+    if unchecked:
+        _walk(unchecked)
+    return [Shard(path) for path in paths]
+
+
+def _walk(paths: Sequence[Path]) -> None:
     """Raise ``UserError`` if HDF5 fails on a file, crashes, or takes longer than any whole file would."""
+    program = [sys.executable, "-c", WALK, *map(str, paths)]
     try:
-        walk = [sys.executable, "-c", WALK, str(path)]
-        done = subprocess.run(walk, capture_output=True, text=True, errors="replace", timeout=WALK_SECONDS)
-    except subprocess.TimeoutExpired:
-        reason = f"HDF5 came to no end with it in {WALK_SECONDS:g} s"
-    else:
-        if not done.returncode:
-            return
-        reason = (done.stderr.strip().splitlines() or ["HDF5 crashed"])[-1]
-    raise UserError(f"{path} is no whole file of videos ({reason}): convert it again or remove it.")
+        done = subprocess.run(program, capture_output=True, timeout=WALK_SECONDS * len(paths))
+        begun, failed = done.stdout, done.returncode != 0
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["HDF5 crashed"])[-1]
+    except subprocess.TimeoutExpired as stopped:
+        begun, failed = stopped.stdout or b"", True
+        reason = "HDF5 comes to no end with it"
+    if failed:
+        path = paths[max(0, len(begun.splitlines()) - 1)]
+        raise UserError(f"{path} is no whole file of videos ({reason}): convert it again or remove it.")
 
 
 def _in_chunks(stored: h5py.Dataset) -> h5py.Dataset:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lgcvd import UserError, shards
-from lgcvd.shards import Recording, Shard, shard_paths, write_shard
+from lgcvd.shards import Recording, Shard, open_shards, shard_paths, write_shard
 
 LAYOUTS = ("array", "frames")
 
@@ -163,7 +163,7 @@ def test_full_disk_is_told(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 
 def read_everything(path) -> None:
-    shard = Shard(path)
+    (shard,) = open_shards([path])
     for i, length in enumerate(shard.lengths):
         shard.shape(i)
         shard.actions(i)
@@ -224,16 +224,24 @@ def test_flipped_bits_where_nothing_has_checksums_never_give_another_error(tmp_p
 
 @pytest.mark.parametrize(
     ("program", "reason"),
-    [("while True: pass", "came to no end with it in 0.5 s"), ("import os; os.kill(os.getpid(), 11)", "HDF5 crashed")],
+    [("while True: pass", "HDF5 comes to no end with it"), ("import os; os.kill(os.getpid(), 11)", "HDF5 crashed")],
 )
 def test_what_hdf5_does_not_come_back_from_is_told(program, reason, tmp_path, monkeypatch: pytest.MonkeyPatch):
     without_checksums(tmp_path / "a.hdf5")
     monkeypatch.setattr(shards, "WALK", program)
     monkeypatch.setattr(shards, "WALK_SECONDS", 0.5)
-    with pytest.raises(UserError, match=reason):
-        Shard(tmp_path / "a.hdf5")
     write(tmp_path / "b.hdf5", "array")
-    Shard(tmp_path / "b.hdf5")  # its structure has checksums
+    open_shards([tmp_path / "b.hdf5"])  # its structure has checksums
+    with pytest.raises(UserError, match=rf"a\.hdf5 is no whole .*{reason}"):
+        open_shards([tmp_path / "b.hdf5", tmp_path / "a.hdf5"])
+
+
+def test_the_damaged_one_of_several_is_named(tmp_path):
+    for name in "abc":
+        without_checksums(tmp_path / name)
+    (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"/b is no whole file of videos \(OSError.*truncated"):
+        open_shards([tmp_path / name for name in "abc"])
 
 
 @given(
