@@ -116,14 +116,14 @@ def find_parts(what: str, image_size: int) -> list[Part]:
     if splits:
         return [Part(split, open_videos(path, shape)) for split, path in splits.items()]
     videos = open_videos(Path(what), shape)
-    return [Part(getattr(videos, "split", "") or "all", videos)]
+    return [Part(videos.split or "all", videos)]
 
 
 class Digits:
     """Moving digits as a set of videos."""
 
     def __init__(self, data: MovingDigits):
-        self._data = data
+        self._data, self.split = data, data.split
         self.shape = (data.image_size, data.image_size, 1)
         self.names = [f"clip {i}" for i in range(len(data))]
         self.lengths, self.fps = [data.frames] * len(data), [PICTURE_FPS] * len(data)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.summarize import CELL, COLUMNS, Part, draw_sheet, find_parts, run, table
+from data_tools.summarize import CELL, COLUMNS, draw_sheet, find_parts, run, table
 from lgcvd import UserError
 from lgcvd.convert import main
 from lgcvd.shards import Recording, write_shard
