@@ -39,6 +39,8 @@ class ModelConfig:
     """Mean of the training data's pixels in [-1, 1]: the network sees, and paints, clips less this mean ..."""
     data_std: float = 1.0
     """... over this standard deviation."""
+    motion: int = 0
+    """Pixels a frame that the last layer can move what the known frames show (``lgcvd.motion``); 0: all is painted."""
     timesteps: int = 1000
     """Length of the diffusion."""
     global_context: bool = True
@@ -170,29 +172,35 @@ def _for_card(preset: Preset, dim: int, accumulate: int) -> Preset:
     )
 
 
-SMALL_64 = ModelConfig(
-    new_frames=4,
-    dim=24,
-    multipliers=(1, 2, 4, 4),
-    attention=(8,),
-    head_channels=48,
-    output="x0",
-    data_mean=-0.05,
-    data_std=0.32,
-)
-SHORT = TrainConfig(
-    iterations=20_000,
+SMALL = TrainConfig(
     batch_size=8,
     rate=1e-3,
     beta2=0.99,
     warmup=200,
-    cooldown=2500,
     clip_grad=1.0,
     ema=0.999,
     loss="l2",
     times="from_noise",
     tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-    single_stage=16_000,
+)
+"""What the small presets share: a recipe for hours on a CPU (``benchmarks/recipes.py``)."""
+
+DIGITS = Preset(
+    ModelConfig(
+        new_frames=4,
+        channels=1,
+        image_size=(64, 64),
+        patch_size=2,
+        dim=48,
+        multipliers=(1, 2, 3),
+        attention=(8,),
+        head_channels=48,
+        output="x0",
+        data_mean=-0.90,
+        data_std=0.40,
+        motion=4,
+    ),
+    replace(SMALL, iterations=5200, single_stage=4000, cooldown=900),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -204,37 +212,23 @@ PRESETS: dict[str, Preset] = {
     "cityscapes-128-8gb": _for_card(PAPER_128, dim=64, accumulate=8),
     "cityscapes-128-16gb": _for_card(PAPER_128, dim=96, accumulate=4),
     "cityscapes-128-24gb": _for_card(PAPER_128, dim=128, accumulate=4),
-    "digits": Preset(
+    "digits": DIGITS,
+    "digits-64": DIGITS,
+    "robot-64": Preset(
         ModelConfig(
             new_frames=4,
-            channels=1,
-            image_size=(32, 32),
-            dim=32,
-            multipliers=(1, 2, 4),
-            attention=(8,),
+            patch_size=2,
+            dim=64,
+            multipliers=(1, 2, 2),
+            attention=(),
             head_channels=64,
             output="x0",
-            data_mean=-0.90,
-            data_std=0.37,
+            data_mean=-0.05,
+            data_std=0.32,
+            motion=3,
         ),
-        TrainConfig(
-            iterations=9500,
-            batch_size=8,
-            rate=1e-3,
-            beta2=0.99,
-            warmup=200,
-            cooldown=1250,
-            clip_grad=1.0,
-            ema=0.999,
-            loss="l2",
-            times="from_noise",
-            tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
-            single_stage=7500,
-            save_every=500,
-        ),
+        replace(SMALL, iterations=6200, batch_size=4, single_stage=4500, cooldown=1200),
     ),
-    "digits-64": Preset(replace(SMALL_64, channels=1, data_mean=-0.90, data_std=0.39), SHORT),
-    "robot-64": Preset(SMALL_64, SHORT),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
         TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=10),

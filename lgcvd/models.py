@@ -3,7 +3,7 @@
 # no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lgcvd.blocks import PassThrough
 from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
+from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 from lgcvd.unet import Encoder, UNet, UNetShape
 
@@ -93,7 +94,9 @@ class LGCVD(
         clip_channels = config.clip_frames * config.channels * pixels
         local_channels = config.context_frames * (config.channels + config.position_planes) * pixels
         self.encoder = Encoder(shape, clip_channels) if config.global_context else None
-        self.unet = UNet(shape, local_channels + clip_channels, clip_channels)
+        self.motion = MotionSkip(config.clip_frames, config.patch_size, config.motion) if config.motion else None
+        seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
+        self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered)
         if not config.global_context:
             self.unet.cross = PassThrough()
         self.to(memory_format=torch.channels_last)
@@ -132,10 +135,19 @@ class LGCVD(
         mean, std = self.config.data_mean, self.config.data_std
         noisy = self.schedule.standardise(x_t, t, mean, std)
         memory = None if context.memory is None else context.memory.expand(len(x_t), -1, -1, -1)
-        output = self._unfold(self.unet(torch.cat([self._fold(local), self._fold(noisy)], dim=1), t, memory))
-        return (
-            output if self.config.output == "velocity" else self.schedule.velocity_from_x0(x_t, mean + std * output, t)
-        )
+        seen = [self._fold(local), self._fold(noisy)]
+        clip_channels = seen[1].shape[1]
+        if self.motion:
+            evidence = self.motion.evidence(self._standardise(frames), context.positions)
+            seen.append(self.motion.seen(evidence))
+        answer = self.unet(torch.cat(seen, dim=1), t, memory)
+        output = self._unfold(answer[:, :clip_channels])
+        if self.config.output == "velocity" and not self.motion:
+            return output
+        x0 = self.schedule.x0(x_t, output, t) if self.config.output == "velocity" else mean + std * output
+        if self.motion:
+            x0 = self.motion(answer[:, clip_channels:], x0, replace(context, frames=frames), evidence)
+        return self.schedule.velocity_from_x0(x_t, x0, t)
 
     def _standardise(self, clean: Tensor) -> Tensor:
         """Clean frames with the mean 0 and deviation 1 that the network is made for."""

@@ -1,0 +1,173 @@
+"""A skip from the known frames to the output: what is there already is moved on, the rest is painted.
+
+Most of a frame stood in the frame before, somewhere near. A plain U-Net has to redraw all of it. With this skip it says
+where every patch comes from, as a softmax over displacements (dynamic filters: De Brabandere et al. 2016, Finn et al.
+2016), and paints what is new. Two known frames that agree when both are moved along a displacement make it likely: this
+evidence is block matching, it is there before anything is learned, and the network sees it and decides how far to
+trust it. It has no weights of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from lgcvd.context import ABSENT, Context
+
+BOXES = {"difference": (3, 15), "brightness": (3, 15)}
+"""Evidence: what is compared, and the sides of the windows, in patches, over which it is averaged."""
+
+FIRST_GAINS = (3.0, 10.0, 0.5, 3.0)
+"""How far each kind of evidence is trusted before training."""
+
+FIRST_GATE = 2.0
+"""Logit of the share that is moved, not painted, before training."""
+
+
+class MotionSkip(nn.Module):
+    """Completes a painted clip by moving on what the context shows.
+
+    A scan goes through the clip: a frame is the one before it, moved, mixed with what was painted; known frames stand
+    as they are. It goes forwards in time, or backwards where the known frames stand at the clip's end.
+
+    clip_frames, patch: T, and the pixels a side of a cell of the network's output.
+    radius: the farthest displacement, in pixels a frame along each axis.
+    """
+
+    displacements: Tensor
+
+    def __init__(self, clip_frames: int, patch: int, radius: int):
+        super().__init__()
+        self.clip_frames, self.patch, self.radius = clip_frames, patch, radius
+        steps = torch.arange(-radius, radius + 1)
+        self.register_buffer("displacements", torch.cartesian_prod(steps, steps), persistent=False)  # (n, 2): y, x
+
+    @property
+    def channels_in(self) -> int:
+        """Channels of what the network gets to see (``seen``)."""
+        return 2 * len(self.displacements) + 2
+
+    @property
+    def channels_out(self) -> int:
+        """Channels that the network answers with: displacements and trust for every step of the scan, gates."""
+        return (self.clip_frames - 1) * (len(self.displacements) + len(FIRST_GAINS) + self.patch**2)
+
+    @torch.no_grad()
+    def evidence(self, frames: Tensor, positions: Tensor) -> Tensor:
+        """How well the known frames agree on each displacement: (B, 2, n, h, w), zeros where fewer than two are known.
+
+        frames: (B, K, C, H, W), standardised. The maps belong to the known frame that comes last in the scan. Of what
+        the known frames show when they are moved there along the displacement: minus the
+        variance, and the squared mean.
+        """
+        order, known, reference = self._scan(positions)
+        frames = frames * known[:, :, None, None, None]
+        places = [self._steps(reference - order[:, k]) for k in range(frames.shape[1])]
+        moved = [_displaced(frames[:, k], place) for k, place in enumerate(places)]
+        count = known.sum(1).clamp(min=2)[:, None, None, None, None]
+        mean_square = (sum(moved) / count).square_().mean(2)
+        difference = mean_square - (sum(m.square() for m in moved) / count).mean(2)
+        enough = (known.sum(1) > 1)[:, None, None, None]
+        maps = [F.avg_pool2d(found, self.patch) * enough for found in (difference, mean_square)]
+        return torch.stack(maps, dim=1)
+
+    def seen(self, evidence: Tensor) -> Tensor:
+        """What the network sees, (B, channels_in, h, w): the evidence, and the coordinates of every patch in [-1, 1].
+
+        Things do not go on moving beyond the borders: where they are decides how.
+        """
+        batch, _, _, height, width = evidence.shape
+        y = torch.linspace(-1, 1, height).to(evidence)[:, None].expand(batch, 1, height, width)
+        x = torch.linspace(-1, 1, width).to(evidence).expand(batch, 1, height, width)
+        return torch.cat([evidence.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, answer: Tensor, painted: Tensor, context: Context, evidence: Tensor) -> Tensor:
+        """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``."""
+        order, known, reference = self._scan(context.positions)
+        given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
+        answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
+        steps = self._split(answer, evidence)
+        backwards = self._backwards(context.positions)[:, None, None, None, None]
+        painted = torch.where(backwards, painted.flip(1), painted)
+        frame, clip = painted[:, 0], []
+        for i, paint in enumerate(painted.unbind(1)):
+            if i and not given[..., i].any(1).all():
+                kernel, gate = steps(i, reference)
+                frame = torch.lerp(paint, self._move(frame, kernel), gate)
+            for k in range(order.shape[1]):
+                frame = torch.where(given[:, k, i, None, None, None], context.frames[:, k], frame)
+            clip.append(frame)
+        clip = torch.stack(clip, dim=1)
+        return torch.where(backwards, clip.flip(1), clip)
+
+    def _backwards(self, positions: Tensor) -> Tensor:
+        """Which clips are scanned backwards, (B,): those whose known frames stand, on average, in the later half."""
+        known = positions != ABSENT
+        return 2 * (positions * known).sum(1) > (self.clip_frames - 1) * known.sum(1)
+
+    def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Places of the known frames in the scan (B, K), which are known (B, K), and the last known place (B,)."""
+        known = positions != ABSENT
+        backwards = self._backwards(positions)[:, None]
+        order = torch.where(backwards, self.clip_frames - 1 - positions, positions)
+        return order, known, torch.where(known, order, 0).amax(1)
+
+    def _split(self, answer: Tensor, evidence: Tensor) -> Callable[[int, Tensor], tuple[Tensor, Tensor]]:
+        """A function of (place in the scan, reference (B,)): where every patch comes from, and the share that is moved.
+
+        The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W). Evidence moves with what it is about:
+        ``s`` steps after the reference it is found ``s`` displacements away.
+        """
+        sizes = [len(self.displacements), len(FIRST_GAINS), self.patch**2]
+        kernels, gains, gates = (part.unbind(1) for part in answer.unflatten(1, (-1, sum(sizes))).split(sizes, dim=2))
+        maps = [_pooled(evidence[:, i], box) for i, boxes in enumerate(BOXES.values()) for box in boxes]
+
+        def step(i: int, reference: Tensor) -> tuple[Tensor, Tensor]:
+            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
+            logits = kernels[i - 1]
+            for m, (found, first) in enumerate(zip(maps, FIRST_GAINS, strict=True)):
+                moved = _displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape)
+                logits = torch.addcmul(logits, moved, gains[i - 1][:, m, None] + first)
+            gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
+            return logits.softmax(1), torch.sigmoid(gate + FIRST_GATE)
+
+        return step
+
+    def _steps(self, count: Tensor) -> Tensor:
+        """Every displacement ``count`` (B,) times: (B, n, 2)."""
+        return count[:, None, None] * self.displacements
+
+    def _move(self, frame: Tensor, kernel: Tensor) -> Tensor:
+        """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""
+        height, width = frame.shape[-2:]
+        padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
+        moved = torch.zeros_like(self._patches(frame))
+        for (y, x), share in zip((self.displacements + self.radius).tolist(), kernel.unbind(1), strict=True):
+            near = padded[..., y : y + height, x : x + width]
+            moved = torch.addcmul(moved, self._patches(near), share[:, None, :, None, :, None])
+        return moved.view(frame.shape)
+
+    def _patches(self, frame: Tensor) -> Tensor:
+        """(B, C, H, W) seen as (B, C, h, p, w, p)."""
+        return frame.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+
+
+def _pooled(maps: Tensor, box: int) -> Tensor:
+    """Means over ``box`` x ``box`` cells, less at the borders."""
+    rows = F.avg_pool2d(maps, (box, 1), stride=1, padding=(box // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, box), stride=1, padding=(0, box // 2), count_include_pad=False)
+
+
+def _displaced(maps: Tensor, offsets: Tensor) -> Tensor:
+    """``maps`` (B, C, H, W) read ``offsets`` (B, n, 2) pixels away, borders repeated: (B, n, C, H, W)."""
+    height, width = maps.shape[-2:]
+    device = maps.device
+    y = (torch.arange(height, device=device) + offsets[..., :1]).clamp(0, height - 1)
+    x = (torch.arange(width, device=device) + offsets[..., 1:]).clamp(0, width - 1)
+    places = (y[..., :, None] * width + x[..., None, :]).flatten(1)  # (B, n H W)
+    found = maps.flatten(2).gather(2, repeat(places, "b p -> b c p", c=maps.shape[1]))
+    return rearrange(found, "b c (n h w) -> b n c h w", h=height, w=width)

@@ -1,0 +1,94 @@
+"""The motion skip: known frames stand, what moves evenly moves on, and nothing is invented from one frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lgcvd.config import PRESETS
+from lgcvd.context import ABSENT, Context, local_context
+from lgcvd.models import LGCVD, build
+from lgcvd.motion import MotionSkip
+
+T, K, SIZE, PATCH, RADIUS = 6, 2, 32, 2, 3
+
+
+def moving(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tensor:
+    """A textured square on a plain ground that moves by ``step`` pixels a frame, (B, T, 1, H, W) in [-1, 1]."""
+    texture = torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    clip = torch.full((frames, 1, SIZE, SIZE), -1.0)
+    for i, frame in enumerate(clip):
+        y, x = 11 + step[0] * (i - frames // 2), 11 + step[1] * (i - frames // 2)
+        frame[:, y : y + 9, x : x + 9] = texture
+    return clip.expand(batch, *clip.shape).clone()
+
+
+def untrained(clip: torch.Tensor, positions: list[list[int]]) -> torch.Tensor:
+    """What the skip makes of the frames at ``positions`` where the network answers nothing and paints black."""
+    skip = MotionSkip(T, PATCH, RADIUS)
+    context = local_context(clip, torch.tensor(positions))
+    evidence = skip.evidence((context.frames + 1) / 0.3, context.positions)  # standardised
+    answer = torch.zeros(len(clip), skip.channels_out, SIZE // PATCH, SIZE // PATCH)
+    return skip(answer, torch.full_like(clip, -1), context, evidence)
+
+
+@pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (-1, 2)])
+@pytest.mark.parametrize("positions", [[0, 1], [T - 2, T - 1], [0, 2]])
+def test_what_moves_evenly_moves_on(step: tuple[int, int], positions: list[int]) -> None:
+    clip = moving(step)
+    out = untrained(clip, [positions])
+    still = clip[:, positions[1] : positions[1] + 1].expand_as(clip)
+    after = [i for i in range(T) if i not in positions and (i > positions[0] or positions == [T - 2, T - 1])]
+    near = [i for i in after if min(abs(i - p) for p in positions) == 1]
+    error = (out - clip)[:, near].square().mean()
+    if step != (0, 0):
+        assert error < 0.5 * (still - clip)[:, near].square().mean()
+    assert error < 0.1
+
+
+def test_known_frames_come_back_untouched() -> None:
+    clip = torch.rand(3, T, 1, SIZE, SIZE) * 2 - 1
+    positions = torch.tensor([[0, 1], [1, 4], [ABSENT, 5]])
+    out = untrained(clip, positions.tolist())
+    for b, k in ((0, 0), (0, 1), (1, 1), (1, 4), (2, 5)):
+        assert torch.equal(out[b, k], clip[b, k])
+
+
+def test_one_known_frame_is_no_evidence() -> None:
+    skip = MotionSkip(T, PATCH, RADIUS)
+    clip = moving((1, 1))
+    for positions in ([0, ABSENT], [ABSENT, ABSENT]):
+        assert not skip.evidence(clip[:, :2], torch.tensor([positions])).any()
+
+
+def test_clips_of_a_batch_do_not_meet() -> None:
+    clip = torch.cat([moving((1, 0)), moving((0, -2)), moving((0, 0))])
+    positions = [[0, 1], [T - 2, T - 1], [0, T - 1]]
+    together = untrained(clip, positions)
+    for i, row in enumerate(positions):
+        assert torch.allclose(untrained(clip[i : i + 1], [row])[0], together[i], atol=1e-5)
+
+
+def test_the_past_is_the_future_of_the_reversed_clip() -> None:
+    clip = moving((1, -1))
+    past, future = untrained(clip, [[T - 2, T - 1]]), untrained(clip.flip(1), [[1, 0]])
+    assert torch.allclose(past, future.flip(1), atol=1e-5)
+
+
+def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip() -> None:
+    config = replace(PRESETS["tiny"].model, motion=2, output="x0")
+    torch.manual_seed(0)
+    model = build(config)
+    assert isinstance(model, LGCVD)
+    x = torch.randn(2, config.clip_frames, 1, *config.image_size)
+    frames = torch.rand(2, 2, 1, *config.image_size) * 2 - 1
+    context = Context(frames, torch.tensor([[0, 1], [ABSENT, ABSENT]]), model.remember(None))
+    t = torch.tensor([999, 300])
+    velocity = model(x, t, context)
+    assert velocity.shape == x.shape
+    assert torch.allclose(model.schedule.x0(x, velocity, t)[0, :2], frames[0], atol=1e-3)
+    velocity.square().mean().backward()
+    weight = model.unet.head[1].weight.grad[-model.motion.channels_out :]
+    assert weight.abs().sum() > 0
