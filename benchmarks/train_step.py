@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from plain import machine_line, random_model, straightforward
@@ -103,18 +104,22 @@ def peak_memory(preset: str, form: str, batch: int, device: torch.device) -> flo
 
 
 def alone(preset: str, form: str, batch: int, device: torch.device) -> float:
-    """Peak memory in GB of two iterations, less what was there before the model."""
-    import resource
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    config = PRESETS[preset].model
+    """Peak memory in GB of two iterations; on a CPU, less what was there before the model (Linux only)."""
+    before, config = _resident("VmRSS"), PRESETS[preset].model
     made = Form(form, config, device)
     shape = (batch, TwoStage().clip_frames(made.model), config.channels, *config.image_size)
     for _ in range(2):
         list(made.iteration(torch.zeros(shape, device=device)))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / GB
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / GB
+    return (_resident("VmHWM") - before) / GB
+
+
+def _resident(what: str) -> int:
+    """Bytes: "VmRSS" of now, "VmHWM" at most."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(what)), 0)
 
 
 def matrix_rate(device: torch.device, size: int = 8192) -> float:
