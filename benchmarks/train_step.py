@@ -61,11 +61,13 @@ class Form:
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
-    started = time.perf_counter()
+    """Seconds; on one thread of a CPU those that it worked, whoever else is at work."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    started = clock()
     run()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def compare(preset: str, batch: int, rounds: int, device: torch.device) -> str:
@@ -131,6 +133,18 @@ def matrix_rate(device: torch.device, size: int = 8192) -> float:
     return 20 * 2 * size**3 / timed(lambda: [a @ a for _ in range(20)], device)
 
 
+def costs() -> None:
+    """What every preset costs, as ``lgcvd train PRESET --dry-run`` tells it; nothing is timed."""
+    names = ["preset", "parameters", "TFLOP an iteration", "batch", "parts", "memory, GB", "a clip of it, GB"]
+    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
+    for name, preset in PRESETS.items():
+        cost, clips = cost_of(preset.model, preset.train), preset.train.batch_size // preset.train.accumulate
+        cells = [name, f"{cost.parameters / 1e6:.1f} M"]
+        cells += [f"{preset.train.batch_size * sum(cost.flops.values()) / 1e12:.3g}", preset.train.batch_size]
+        cells += [preset.train.accumulate, f"{cost.memory(clips) / GB:.1f}", f"{cost.activations / GB:.3f}"]
+        print(f"| {' | '.join(map(str, cells))} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["robot-64", "bair-64"])
@@ -138,9 +152,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="times that every form is timed")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="a tiny network, to see that this script works")
+    parser.add_argument("--costs", action="store_true", help="tell every preset's cost instead, by calculation")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = torch.device(options.device)
+    if options.costs:
+        return costs()
     if options.alone:
         preset, form, batch = options.alone
         print(alone(preset, form, int(batch), device))
