@@ -2,30 +2,37 @@
 
 from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
-from lgcvd.context import Context, TaskMix
+from lgcvd.context import TASKS, Context, TaskMix
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import SingleStage, TwoStage
-from lgcvd.rollout import Window, predict, rollout
-from lgcvd.sampling import SAMPLERS, sample
+from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
+from lgcvd.run_folder import Validation, watch
+from lgcvd.sampling import SAMPLERS, Sampling, sample, seeded
 from lgcvd.trainer import TrainStep, train
 
 __all__ = [
     "LGCVD",
+    "MEMORIES",
     "PRESETS",
     "SAMPLERS",
+    "TASKS",
     "About",
     "Context",
+    "Inverted",
     "ModelConfig",
     "MovingDigits",
+    "Noised",
     "Preset",
+    "Sampling",
     "SingleStage",
     "TaskMix",
     "TrainConfig",
     "TrainStep",
     "TwoStage",
     "UserError",
+    "Validation",
     "VideoDenoiser",
     "Window",
     "load",
@@ -33,6 +40,8 @@ __all__ = [
     "rollout",
     "sample",
     "save",
+    "seeded",
     "shipped_models",
     "train",
+    "watch",
 ]

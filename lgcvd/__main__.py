@@ -13,6 +13,7 @@ from typing import Annotated, Union
 import tyro
 from tyro.conf import subcommand
 
+from lgcvd.commands.ablate import Ablate
 from lgcvd.commands.common import in_words
 from lgcvd.commands.evaluate_digits import EvaluateDigits
 from lgcvd.commands.models import ImportReleased, Models
@@ -55,6 +56,7 @@ def _parse(argv: list[str]):
     verbs = [
         Annotated[Predict, subcommand("predict")],
         Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
+        Annotated[Ablate, subcommand("ablate")],
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],
         Annotated[ImportReleased, subcommand("import-released")],

@@ -1,11 +1,14 @@
 """What a denoiser may know: local context (frames and where they belong) and global context (memory).
 
-A task is nothing but a choice of positions for the ``K`` local frames (paper, section 3.3): prediction knows the first
-frames, interpolation both ends, generation none. Position -1 means "absent".
+For a model a task is nothing but a choice of positions for the ``K`` local frames (paper, section 3.3): prediction
+knows the first frames, interpolation both ends, generation none. Position -1 means "absent". For a user a task says
+where the given frames lie in a film of any length; ``lgcvd.plan`` covers the film with windows.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -62,8 +65,16 @@ def interpolation(context_frames: int, clip_frames: int) -> list[int]:
     return [*range(context_frames - tail), *range(clip_frames - tail, clip_frames)]
 
 
-TASKS = {"prediction": prediction, "generation": generation, "interpolation": interpolation}
-"""Tasks with fixed positions: name -> function of (K, T) that gives K positions."""
+def past(context_frames: int, clip_frames: int) -> list[int]:
+    """The last frames are known."""
+    return list(range(clip_frames - context_frames, clip_frames))
+
+
+LAYOUTS = {"prediction": prediction, "generation": generation, "interpolation": interpolation, "past": past}
+"""What training shows of a clip, where that is fixed: name -> function of (K, T) that gives K positions."""
+
+PAPER_TASKS = ("prediction", "generation", "interpolation", "random")
+"""What the paper's models were trained for (section 4.1)."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +89,101 @@ class TaskMix:
     """Both ends known."""
     random: float = 0.10
     """K frames anywhere known."""
+    past: float = 0.0
+    """Last K frames known."""
+    start: float = 0.0
+    """First frames known, but fewer than K: what a single picture needs."""
 
     def __post_init__(self) -> None:
         weights = [getattr(self, field.name) for field in fields(self)]
         if min(weights) < 0 or max(weights) == 0:
             raise UserError(f"the shares of the tasks must not be negative, and one must be positive, not {weights}.")
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the tasks that have a share."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) > 0)
+
     def draw(self, batch: int, context_frames: int, clip_frames: int, generator: torch.Generator) -> Tensor:
         """Positions (B, K), one task a sample."""
-        names = [f.name for f in fields(self)]
+        names = self.trained
         weights = torch.tensor([getattr(self, name) for name in names], dtype=torch.float)
-        chosen = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
         rows = []
-        for task in chosen:
+        for task in torch.multinomial(weights, batch, replacement=True, generator=generator).tolist():
             if names[task] == "random":
-                rows.append(torch.randperm(clip_frames, generator=generator)[:context_frames].sort().values)
+                row = torch.randperm(clip_frames, generator=generator)[:context_frames].sort().values
+            elif names[task] == "start":
+                row = torch.arange(context_frames)
+                row[torch.randint(1, max(2, context_frames), (), generator=generator) :] = ABSENT
             else:
-                rows.append(torch.tensor(TASKS[names[task]](context_frames, clip_frames)))
+                row = torch.tensor(LAYOUTS[names[task]](context_frames, clip_frames))
+            rows.append(row)
         return torch.stack(rows)
+
+
+def trained_by(positions: Sequence[int], clip_frames: int) -> set[str]:
+    """Names of the tasks of ``TaskMix`` that teach a model to see frames at these K ``positions`` of a clip of T.
+
+    Random positions teach those that have no name: of the others they are drawn too rarely.
+    """
+    positions, k = list(positions), len(positions)
+    given = k - positions.count(ABSENT)
+    names = {name for name, layout in LAYOUTS.items() if layout(k, clip_frames) == positions}
+    if 0 < given < k and positions[:given] == list(range(given)):
+        names.add("start")
+    if not names and given == k:
+        names.add("random")
+    return names
+
+
+# ------------------------------------------------------------------------------------- what one can ask a rollout for
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where the frames that are given lie in the film that is asked for."""
+
+    layout: Callable[[int, int], list[bool]]
+    """(given frames, new frames) -> for every frame of the film, whether it is given."""
+    least: int
+    """Given frames that it needs."""
+    most: int = sys.maxsize
+    """Given frames that it takes."""
+
+
+def _spread(given: int, new: int) -> list[bool]:
+    """As many new frames between every two given ones."""
+    if new % (given - 1):
+        raise UserError(
+            f"{new} new frames cannot be shared evenly by the {given - 1} gaps of a clip of {given} frames: "
+            f"ask for a multiple of {given - 1}."
+        )
+    return [index % (1 + new // (given - 1)) == 0 for index in range(given + new)]
+
+
+def _onward(given: int, new: int) -> list[bool]:
+    return [True] * given + [False] * new
+
+
+def _anywhere(given: int, new: int) -> list[bool]:
+    raise UserError("infill needs to know which frames are missing: set known, one truth value a frame of the result.")
+
+
+TASKS = {
+    "predict": Task(_onward, least=1),
+    "past": Task(lambda given, new: [False] * new + [True] * given, least=1),
+    "interpolate": Task(
+        lambda given, new: [True] * (given - given // 2) + [False] * new + [True] * (given // 2), least=2
+    ),
+    "infill": Task(_anywhere, least=1),
+    "slowmo": Task(_spread, least=2),
+    "generate": Task(_onward, least=0, most=0),
+    "animate": Task(_onward, least=1, most=1),
+    "reconstruct": Task(lambda given, new: [False] * given, least=1),
+}
+"""Name -> task.
+
+predict: frames after the clip. past: frames before it. interpolate: frames in its middle, so between two frames or two
+clips. infill: wherever ``known`` is false. slowmo: the same number of frames between every two. generate: from nothing.
+animate: from one picture. reconstruct: every frame of the clip again, from what noise has left of it.
+"""

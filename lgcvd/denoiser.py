@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
-from lgcvd.context import Context
+from lgcvd.context import PAPER_TASKS, Context
 from lgcvd.schedule import Schedule
 
 
@@ -26,6 +26,11 @@ class About:
     """What may be done with the weights."""
     step: int = 0
     """Training iterations."""
+    tasks: tuple[str, ...] = PAPER_TASKS
+    """What it was trained for: names of ``TaskMix``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists
 
 
 class VideoDenoiser(

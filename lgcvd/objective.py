@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from lgcvd.context import ABSENT, NULL_CLIP, Context, TaskMix, local_context
+from lgcvd.context import ABSENT, NULL_CLIP, Context, TaskMix, local_context, past, prediction
 from lgcvd.denoiser import VideoDenoiser
 from lgcvd.errors import UserError
 from lgcvd.schedule import per_sample
@@ -120,7 +120,8 @@ class TwoStage:
 
     Stage 1 denoises a clip from its true local context and an empty memory. Stage 2 denoises the clip that overlaps it
     by K frames; its memory is the encoding of stage 1's own estimate, and for prediction its local frames are the
-    estimate's last K: the model learns from the imperfect frames that it will meet at rollout.
+    estimate's last K: the model learns from the imperfect frames that it will meet at rollout. For the past, which a
+    rollout makes from the end, the two clips change places.
     """
 
     tasks: TaskMix = field(default_factory=TaskMix)
@@ -138,6 +139,11 @@ class TwoStage:
         k = model.context_frames
         first, second = self._windows(model, clip)
         positions = self._draw_positions(model, clip, generator, share)
+        predicts, goes_back = (
+            _rows_that_are(layout(k, first.shape[1]), positions)[:, None, None, None, None]
+            for layout in (prediction, past)
+        )
+        first, second = torch.where(goes_back, second, first), torch.where(goes_back, first, second)
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator, share)
@@ -145,8 +151,8 @@ class TwoStage:
         yield STAGES[0], loss
 
         context = local_context(second, positions, model.remember(estimate))
-        predicts = (positions == torch.arange(k, device=clip.device)).all(dim=1)
-        frames = torch.where(predicts[:, None, None, None, None], estimate[:, -k:], context.frames)
+        frames = torch.where(predicts, estimate[:, -k:], context.frames)
+        frames = torch.where(goes_back, estimate[:, :k], frames)
         loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator, share)
         yield STAGES[1], loss
 
@@ -181,6 +187,11 @@ class TwoStage:
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
         return loss, schedule.x0(x_t, velocity, t)
+
+
+def _rows_that_are(row: list[int], positions: Tensor) -> Tensor:
+    """Which rows of ``positions`` (B, K) are ``row``: (B,)."""
+    return (positions == torch.tensor(row, device=positions.device)).all(dim=1)
 
 
 @dataclass(frozen=True)

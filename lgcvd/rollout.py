@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import torch
 from torch import Tensor
 
-from lgcvd.context import Context
+from lgcvd.context import ABSENT_FRAME, TASKS, Context, trained_by
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS, check_sampler, sample
+from lgcvd.plan import Place, plan, reconstruction
+from lgcvd.sampling import Generators, Known, Sampling, invert, randn, sample
 
 MAX_FRAMES = 1000
 """More new frames than this are refused: a typing error should not run for a day."""
@@ -28,7 +28,12 @@ class Window:
     step: int
     steps: int
     video: Tensor
-    """Observed and new frames so far, (B, K' + n, C, H, W) in [-1, 1]; of an unfinished window, the present guess."""
+    """Given and new frames so far, (B, n, C, H, W) in [-1, 1]; of an unfinished window, the present guess. Frames that
+    are still missing between others are black."""
+    given: tuple[bool, ...]
+    """For each of the n frames whether it was given."""
+    place: Place
+    """Where the window lies and what the model was shown in it."""
 
     @property
     def done(self) -> bool:
@@ -41,50 +46,205 @@ class Window:
         return ((self.index - 1) * self.steps + self.step) / (self.windows * self.steps)
 
 
+# ------------------------------------------------------------------------------------------------------ global context
+
+Memory = Callable[[Tensor, Tensor, int, float], Tensor]
+"""(memory so far, encoding of the clip just made, how many clips were made, share that stays) -> memory."""
+
+MEMORIES: dict[str, Memory] = {
+    "decay": lambda memory, seen, clips, stays: torch.lerp(seen, memory, stays),
+    "mean": lambda memory, seen, clips, stays: memory + (seen - memory) / clips,
+    "last": lambda memory, seen, clips, stays: seen,
+    "none": lambda memory, seen, clips, stays: memory,
+}
+"""What is remembered of the clips before, by name. decay: with every clip, all but the share ``config.memory_decay``
+of the memory fades (paper, section 3.3). mean: all clips alike. last: the last one alone. none: the encoding of a grey
+clip stays."""
+
+
+# ----------------------------------------------------------------------------------------------- where a window begins
+
+Start = Callable[[VideoDenoiser, Tensor, Context, Generators], tuple[Tensor, int]]
+"""(model, true frames of a window, context, generator) -> x_t and its time step t, where ``reconstruct`` begins."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A share of the diffusion, in (0, 1]: at 1, nothing of a noised clip is left."""
+
+    level: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level <= 1:
+            raise UserError(f"the level of noise must be above 0 and at most 1, not {self.level:g}.")
+
+    def time(self, model: VideoDenoiser) -> int:
+        return max(1, round(self.level * model.schedule.steps)) - 1
+
+
+@dataclass(frozen=True)
+class Noised(_Level):
+    """Begin with the clip under noise."""
+
+    def __call__(self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators):
+        t = self.time(model)
+        times = torch.full((len(clip),), t, device=clip.device)
+        return model.schedule.add_noise(clip, randn(clip, generator), times), t
+
+
+@dataclass(frozen=True)
+class Inverted(_Level):
+    """Begin with what DDIM, run backwards in ``steps`` steps, makes of the clip: the model's own noise for it."""
+
+    steps: int = 100
+
+    def __call__(self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators):
+        t = self.time(model)
+        way = Sampling(steps=min(self.steps, t + 1), spacing="trailing").timesteps(t + 1)
+        return invert(model, clip, context, way), t
+
+
+# ---------------------------------------------------------------------------------------------------------- the rollout
+
+
 @torch.no_grad()
 def rollout(
     model: VideoDenoiser,
-    observed: Tensor,
+    observed: Tensor | None = None,
     *,
-    num_frames: int,
-    sampler: str = DEFAULT_SAMPLER,
-    steps: int = DEFAULT_STEPS,
-    generator: torch.Generator | None = None,
+    num_frames: int | None = None,
+    task: str | None = None,
+    known: Sequence[bool] | Tensor | None = None,
+    memory: str = "decay",
+    start: Start | None = None,
+    generator: Generators = None,
     every_step: bool = False,
+    **options: object,
 ) -> Iterator[Window]:
-    """Predict ``num_frames`` frames after ``observed`` (B, at least K, C, H, W) in [-1, 1] (paper, section 3.4).
+    """Make a film of the frames ``observed`` (B, F, C, H, W) in [-1, 1] and ``num_frames`` new ones.
 
-    Each window sees the last K frames as local context and the average of what the encoder remembers of all windows
-    before. Observed frames come back untouched. Yields after every window; with ``every_step`` after every denoising
-    step, so that a caller can show progress and stop within one step.
+    ``task``, one of ``context.TASKS``, says where in the film the given frames lie; left out it is "predict". For
+    "infill" ``known`` says it, one truth value for every frame of the film. For "generate" nothing is given:
+    ``observed`` is None for one clip of the model's own size, or (B, 0, C, H, W). Frames that were given come back
+    untouched, except by "reconstruct", which makes every frame of a clip again from where ``start``, ``Noised`` or
+    ``Inverted``, takes it back to.
+
+    The film is made window by window (``lgcvd.plan``). Each sees the K nearest frames as local context, and what the
+    encoder remembers of the windows before: ``memory`` is one of ``MEMORIES`` (paper, section 3.4). Where more than K
+    frames of a window are known, they are imposed while it is denoised. ``options`` are those of ``Sampling``. With a
+    list of generators, one a clip (``seeded``), what becomes of a clip does not depend on the others of its batch.
+
+    Yields after every window; with ``every_step`` after every denoising step, so that a caller can show progress and
+    stop within one step. Raises ``UserError`` for what the model was not trained for, and for what cannot be.
     """
-    k, n = model.context_frames, model.new_frames
-    if observed.shape[1] < k:
-        raise UserError(f"the clip has {observed.shape[1]} frames, but this model needs at least {k} to go on from.")
-    if observed.shape[2] != model.config.channels:
-        raise UserError(f"the clip has {observed.shape[2]} channels, but this model works on {model.config.channels}.")
-    if not 1 <= num_frames <= MAX_FRAMES:
-        raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {num_frames}.")
-    model.config.check_size(*observed.shape[-2:])
-    check_sampler(sampler, steps, model.schedule)
+    config = model.config
+    Sampling(**options).timesteps(model.schedule.steps)
+    if memory not in MEMORIES:
+        raise UserError(f"there is no memory {memory!r}: choose one of {', '.join(MEMORIES)}.")
+    if observed is None:
+        observed = torch.empty(1, 0, config.channels, *config.image_size, device=next(model.parameters()).device)
+    batch, count, channels, *size = observed.shape
+    if channels != config.channels:
+        raise UserError(f"the clip has {channels} channels, but this model works on {config.channels}.")
+    config.check_size(*size)
+    task = task or ("predict" if known is None else "infill")
+    given = _given(task, count, num_frames, known)
+    places = _places(model, task, given, count)
+    if task == "reconstruct":
+        start = start or Noised()
 
-    batch, _, *frame_shape = observed.shape
-    end = observed.shape[1] + num_frames
-    windows = ceil(num_frames / n)
-    positions = torch.arange(k, device=observed.device).expand(batch, k)
-    video, memory = observed, model.remember(None, size=observed.shape[-2:])
-    for index in range(1, windows + 1):
-        context = Context(video[:, -k:], positions, memory)
-        x_T = torch.randn(batch, model.output_frames, *frame_shape, generator=generator).to(observed)
-        for step in sample(model, x_T, context, sampler=sampler, steps=steps, generator=generator):
-            last = step.index == steps
-            clip = step.x_t.clamp(-1, 1) if last else step.x0
+    film = observed.new_full((batch, len(given), channels, *size), ABSENT_FRAME)
+    made = torch.tensor(given)
+    if count and task != "reconstruct":
+        film[:, made] = observed
+    remembered = model.remember(None, size=tuple(size))
+    for index, place in enumerate(places, 1):
+        first = place.start + config.clip_frames - model.output_frames
+        context = _context(film, place, remembered)
+        x, level = film.new_empty(batch, model.output_frames, channels, *size), None
+        if start:
+            x, level = start(model, observed[:, first : first + model.output_frames], context, generator)
+        else:
+            x = randn(x, generator)
+        new = torch.tensor(place.new) + place.start
+        held = _held(film, place, first, model.output_frames) if place.crowded else None
+        for step in sample(model, x, context, known=held, start=level, generator=generator, **options):
+            last = step.index == step.steps
+            clip = (step.x_t if last else step.x0).clamp(-1, 1)
             if last or every_step:
-                yield Window(index, windows, step.index, steps, torch.cat([video, clip[:, -n:]], dim=1)[:, :end])
-        video = torch.cat([video, clip[:, -n:]], dim=1)
-        memory = model.remember(clip, memory)
+                film[:, new] = clip[:, new - first]
+                made[new] = True
+                there = slice(int(made.nonzero()[0]), int(made.nonzero()[-1]) + 1)
+                yield Window(index, len(places), step.index, step.steps, film[:, there].clone(), given[there], place)
+        seen = model.remember(clip)
+        if seen is not None:
+            remembered = MEMORIES[memory](remembered, seen, index, config.memory_decay)
 
 
-def predict(model: VideoDenoiser, observed: Tensor, num_frames: int, **options: object) -> Tensor:
-    """The whole rollout at once: observed and new frames, (B, K' + num_frames, C, H, W)."""
+def predict(model: VideoDenoiser, observed: Tensor | None, num_frames: int | None = None, **options: object) -> Tensor:
+    """The whole ``rollout`` at once: the film, (B, given and new frames, C, H, W)."""
     return deque(rollout(model, observed, num_frames=num_frames, **options), maxlen=1).pop().video
+
+
+def _context(film: Tensor, place: Place, memory: Tensor | None) -> Context:
+    slots = torch.tensor(place.slots)
+    frames = film[:, (slots + place.start).clamp(0, film.shape[1] - 1)]
+    return Context(frames, slots.expand(len(film), -1).to(film.device), memory)
+
+
+def _held(film: Tensor, place: Place, first: int, frames: int) -> Known:
+    """What is known of the ``frames`` frames of the film that the model makes, from ``first`` on."""
+    mask = torch.zeros(frames, dtype=torch.bool)
+    mask[[position + place.start - first for position in place.known if position + place.start >= first]] = True
+    inside = (torch.arange(frames) + first).clamp(0, film.shape[1] - 1)
+    return Known(film[:, inside], mask.to(film.device))
+
+
+def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] | Tensor | None) -> tuple[bool, ...]:
+    """For every frame of the film whether it is given; ``UserError`` if that cannot be."""
+    if task not in TASKS:
+        raise UserError(f"there is no task {task!r}: choose one of {', '.join(TASKS)}.")
+    least, most = TASKS[task].least, TASKS[task].most
+    if not least <= count <= most:
+        wanted = f"at least {least}" if count < least else f"no more than {most}" if most else "none"
+        raise UserError(f"the clip has {count} frames, but {task} needs {wanted}.")
+    if (known is None) == (task == "infill"):
+        raise UserError("known says which frames infill has to make, one truth value a frame: give both or neither.")
+    if known is not None:
+        given = tuple(bool(value) for value in known)
+        if sum(given) != count:
+            raise UserError(f"known is true for {sum(given)} frames, but the clip has {count}: they must be as many.")
+        if all(given):
+            raise UserError("every frame is known, so there is nothing to make: name a frame that is missing.")
+        if num_frames not in (None, len(given) - count):
+            raise UserError(f"known is false for {len(given) - count} frames, but {num_frames} new ones are asked for.")
+        num_frames = len(given) - count
+    elif task == "reconstruct":
+        num_frames = count
+    if num_frames is None or not 1 <= num_frames <= MAX_FRAMES:
+        raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {num_frames}.")
+    return tuple(TASKS[task].layout(count, num_frames)) if known is None else given
+
+
+def _places(model: VideoDenoiser, task: str, given: tuple[bool, ...], count: int) -> list[Place]:
+    """The windows; ``UserError`` unless the model can make all of them and was trained to."""
+    k, t = model.context_frames, model.config.clip_frames
+    unmade = t - model.output_frames
+    if task == "reconstruct":
+        if count < t:
+            raise UserError(f"the clip has {count} frames, but this model makes {t} at once: take a longer clip.")
+        places = list(reconstruction(count, k, t))
+    else:
+        places = list(plan(given, k, t, unmade))
+    for place in places:
+        if min(place.new) < unmade:
+            raise UserError(f"this model makes the last {model.output_frames} frames of a window only: not {task}.")
+        fitting = trained_by(place.slots, t)
+        if fitting.isdisjoint(model.about.tasks):
+            if fitting == {"start"}:
+                raise UserError(f"the clip has {count} frames, but this model needs at least {k} to go on from.")
+            raise UserError(
+                f"this model was trained for {', '.join(model.about.tasks)}: {task} would show it frames at the "
+                f"positions {place.slots} of a window ({' or '.join(sorted(fitting)) or 'no task of a training'})."
+            )
+    return places

@@ -44,7 +44,7 @@ def test_half_precision_halves_the_file_and_computes_in_single(tiny_model: LGCVD
 
 def test_config_file_carries_all_that_the_use_needs(tiny_model: LGCVD, folder: Path):
     written = json.loads((folder / "config.json").read_text())
-    assert written["about"] == asdict(ABOUT)
+    assert written["about"] == json.loads(json.dumps(asdict(ABOUT)))
     assert written["model"] == json.loads(json.dumps(asdict(tiny_model.config)))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from lgcvd import LGCVD, PRESETS, SingleStage, TaskMix, TrainConfig, TwoStage, UserError
-from lgcvd.context import NULL_CLIP, TASKS, Context, local_context
+from lgcvd.context import LAYOUTS, NULL_CLIP, Context, local_context
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import (
     WHOLE,
@@ -69,7 +69,7 @@ def test_second_stage_sees_the_estimate_as_local_context_only_for_prediction(tas
     model, clip = Spy(), training_clip()
     run(model, TwoStage(ONLY[task]))
     (x_t, t, first), (_, _, second) = model.calls
-    positions = torch.tensor([TASKS[task](2, 8)] * 3)
+    positions = torch.tensor([LAYOUTS[task](2, 8)] * 3)
     assert torch.equal(first.frames, local_context(clip[:, :8], positions).frames)
 
     estimate = model.schedule.x0(x_t, 0.5 * x_t, t).clamp(-1, 1).detach()
@@ -180,3 +180,17 @@ def test_objectives_are_made_as_the_config_says():
     config = TrainConfig(objective="single_stage", loss="l2", times="high_noise", tasks=ONLY["generation"])
     assert objective_of(config) == SingleStage(ONLY["generation"], capped_l2, high_noise_times)
     assert type(objective_of(TrainConfig())) is TwoStage
+
+
+def test_the_past_is_trained_from_the_end(tiny_model: LGCVD):
+    """The later clip comes first, and the earlier one goes on from the first frames of its estimate."""
+    seen, clip = [], torch.rand(3, 14, 1, 16, 16) * 2 - 1
+    tiny_model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    stages = TwoStage(TaskMix(0, 0, 0, 0, past=1))(tiny_model, clip, torch.Generator().manual_seed(0))
+    encoded = []
+    next(stages)
+    tiny_model.encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(inputs[0]))
+    next(stages)
+    assert seen[0].positions.tolist() == seen[1].positions.tolist() == [[6, 7]] * 3
+    assert torch.equal(seen[0].frames, clip[:, -2:])
+    torch.testing.assert_close(seen[1].frames, encoded[0].unflatten(1, (8, 1))[:, :2])
