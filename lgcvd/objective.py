@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -217,8 +217,9 @@ class SingleStage(TwoStage):
 class BlockMasking(TwoStage):
     """MCVD's training (Voleti et al. 2022, section 3): the frames between a past and a future block are denoised.
 
-    What is masked makes the task: prediction is shown the past, interpolation both blocks, generation none. For any
-    other of ``tasks`` each block is shown with probability 1/2, which is all that MCVD does.
+    What is masked makes the task: prediction is shown the past, interpolation both blocks, generation none. MCVD's own
+    mix has four such tasks alike, so that either block is masked with probability 1/2; for other names of ``tasks``, as
+    "random", coins decide too.
     """
 
     def clip_frames(self, model: VideoDenoiser) -> int:
@@ -235,11 +236,14 @@ class BlockMasking(TwoStage):
         shown = share(self._draw_shown(len(clip) * share.of, generator)).to(clip.device)
         blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)
         positions = blocks.where(shown[:, (blocks >= t).long()], ABSENT)
-        yield STAGES[0], self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)[0]
+        with torch.random.fork_rng([clip.device] if clip.device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout takes no generator
+            loss, _ = self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)
+        yield STAGES[0], loss
 
     def _draw_shown(self, batch: int, generator: torch.Generator) -> Tensor:
         """Whether the past and the future are shown, (B, 2)."""
-        names = [field.name for field in fields(self.tasks)]
+        names = self.tasks.trained
         weights = torch.tensor([getattr(self.tasks, name) for name in names], dtype=torch.float)
         drawn = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
         coins = torch.rand((batch, 2), generator=generator) < 0.5
