@@ -11,6 +11,7 @@ os.environ["NO_PROXY"] = f"{os.environ.get('NO_PROXY', '')},localhost,127.0.0.1"
 import argparse
 import html
 import logging
+import shutil
 import signal
 import sys
 import tempfile
@@ -40,6 +41,13 @@ PREVIEW_SHARE = 0.2
 
 EXAMPLES = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
+PUSHING = Path(lgcvd.__file__).parent / "assets" / "examples"
+"""Clips of simulated pushing, for models in colour."""
+OFFER = {
+    1: "Or continue one of these: three bounce, three turn at random.",
+    3: "Or continue one of these simulated pushes.",
+}
+"""Said above the examples for a gray model, and for one in colour."""
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SAME = gr.skip()
@@ -272,14 +280,14 @@ def frame_scores(truth: torch.Tensor, prediction: torch.Tensor, context_frames: 
     )
 
 
-def make_examples(folder: Path) -> list[str]:
-    """The example clips as GIF files, which keep their pixels as they are."""
-    paths = []
+def make_examples(folder: Path) -> dict[int, list[str]]:
+    """The example clips for models with 1 and with 3 channels as GIF files, which keep their pixels as they are."""
+    gray, colour = [], [shutil.copy(path, folder) for path in sorted(PUSHING.glob("*.gif"))]
     for number, (motion, index) in enumerate(EXAMPLES, 1):
         digits = lgcvd.MovingDigits("test", motion=motion)
-        paths.append(str(folder / f"moving-digits-{number}.gif"))
-        video.write_video(paths[-1], video.from_uint8(digits[index]), video.PICTURE_FPS)
-    return paths
+        gray.append(str(folder / f"moving-digits-{number}.gif"))
+        video.write_video(gray[-1], video.from_uint8(digits[index]), video.PICTURE_FPS)
+    return {1: gray, 3: [str(path) for path in colour]}
 
 
 THEME = gr.themes.Default(
@@ -327,11 +335,20 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     """The page. ``models``: names or folders for ``lgcvd.load``, the first is chosen; ``folder`` keeps the examples."""
     examples = make_examples(folder or Path(tempfile.mkdtemp(prefix="lgcvd-examples-")))
 
-    def on_look(upload: str | None, example: int, *settings):
-        yield from look(upload or examples[example], *settings, picture=upload is not None)
+    def offered(model: str, example: int) -> str:
+        """An example of the kind that a model knows; the first where it has fewer than the one before."""
+        clips = examples[load(model).config.channels]
+        return clips[example if example < len(clips) else 0]
 
-    def on_predict(run: Run, upload: str | None, example: int, *settings):
-        yield from predict(run, upload or examples[example], *settings)
+    def on_look(upload: str | None, example: int, model: str, start: int):
+        yield from look(upload or offered(model, example), model, start, picture=upload is not None)
+
+    def on_predict(run: Run, upload: str | None, example: int, model: str, *settings):
+        yield from predict(run, upload or offered(model, example), model, *settings)
+
+    def on_model(name: str):
+        channels = load(name).config.channels
+        return OFFER[channels], gr.update(value=examples[channels], selected_index=0), 0
 
     def on_begin():
         new, view = begin()
@@ -346,12 +363,13 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 upload = gr.File(label="Your clip", file_types=["video", ".gif"], height=130)
-                gr.Markdown("Or continue one of these: three bounce, three turn at random.", elem_id="or")
+                channels = load(models[0]).config.channels
+                offer = gr.Markdown(OFFER[channels], elem_id="or")
                 gallery = gr.Gallery(
-                    examples,
+                    examples[channels],
                     show_label=False,
                     container=False,
-                    columns=len(examples),
+                    columns=len(EXAMPLES),
                     object_fit="contain",
                     allow_preview=False,
                     selected_index=0,
@@ -421,6 +439,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             concurrency_limit=2,
             **looking,
         )
+        model.change(on_model, model, [offer, gallery, example], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
         upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)
         upload.clear(lambda: gr.update(elem_classes=[]), None, gallery, **quiet)

@@ -8,6 +8,7 @@ import socket
 import sys
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -204,9 +205,30 @@ def test_no_bytes_break_the_page(clip, model, tmp_path, suffix, junk, keep, skip
         assert 'class="status error"' in note or 'class="status note"' in note
 
 
-def test_examples_are_clips_of_the_test_split(tmp_path, model):
-    for path in demo_app.make_examples(tmp_path):
-        assert len(demo_app.read(path, demo_app.load(model), 0, 100).frames) == 30
+def test_examples_are_clips_of_the_kind_that_a_model_knows(tmp_path, model):
+    examples = demo_app.make_examples(tmp_path)
+    assert {channels: len(paths) for channels, paths in examples.items()} == {1: 6, 3: 4}
+    for channels, paths in examples.items():
+        for path in paths:
+            frames = video.read_pixels(path, (64, 64), 3).frames
+            assert len(frames) == 30
+            assert (frames[:, 0] == frames[:, 2]).all() == (channels == 1)
+
+
+def test_a_model_in_colour_is_offered_the_pushes(model, tmp_path):
+    config = replace(lgcvd.PRESETS["tiny"].model, channels=3, dim=24)
+    lgcvd.save(lgcvd.LGCVD(config), tmp_path / "colour")
+    for names, said in (([model], "three bounce"), ([str(tmp_path / "colour"), model], "pushes")):
+        app = demo_app.build_app(names, tmp_path)
+        assert any(said in getattr(block, "value", "") for block in app.blocks.values() if block.elem_id == "or")
+    change = next(function.fn for function in app.fns.values() if function.name == "on_model")
+    words, gallery, example = change(str(tmp_path / "colour"))
+    assert "pushes" in words
+    assert [Path(path).name for path in gallery["value"]] == [f"pushing-{i}.gif" for i in (1, 2, 3, 4)]
+    assert (gallery["selected_index"], example) == (0, 0)
+    look = next(function.fn for function in app.fns.values() if function.name == "on_look")
+    for _, note, _ in look(None, 5, str(tmp_path / "colour"), 0):  # the sixth of the examples before
+        assert "30 frames, 10 a second. The model sees them in colour" in note
 
 
 def test_the_page_offers_the_models_it_is_given_and_bounds_its_queue(model, tmp_path):
