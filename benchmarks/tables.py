@@ -35,13 +35,9 @@ def tabulate(options: argparse.Namespace) -> int:
     for name in ("frames", "sampler", "steps", "seed"):
         if getattr(options, name) is not None:
             both += [f"--{name}", str(getattr(options, name))]
-    evaluation = [
-        "--protocol",
-        options.protocol,
-        "--cache",
-        "runs/features",
-        *(["--metrics", *options.metrics] if options.metrics else []),
-    ]
+    evaluation = ["--protocol", options.protocol, "--cache", "runs/features"]
+    if options.metrics:
+        evaluation += ["--metrics", *options.metrics]
     for name in ("clips", "trajectories", "batch"):
         if getattr(options, name) is not None:
             evaluation += [f"--{name}", str(getattr(options, name))]

@@ -379,7 +379,8 @@ def _part(out: Path, position: int) -> Path:
 
 
 def _check_same(there: dict, wanted: dict, place: Path) -> None:
-    different = differences(there, wanted)
+    # a model is told by its weights: a later version of lgcvd may say more of its config
+    different = differences(*(s | {"model": s["model"] | {"config": None, "about": None}} for s in (there, wanted)))
     if different:
         raise UserError(
             f"{place} is of another evaluation ({'; '.join(different[:3])}): choose another --out, or remove it."
