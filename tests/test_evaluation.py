@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lgcvd import UserError, save
+from lgcvd import PRESETS, UserError, save
 from lgcvd.__main__ import main
 from lgcvd.evaluation import (
     Evaluation,
@@ -24,6 +24,7 @@ from lgcvd.evaluation import (
     open_clips,
     read_results,
 )
+from lgcvd.models import build
 from lgcvd.objective import Share
 from lgcvd.protocols import OURS, PROTOCOLS
 
@@ -171,6 +172,15 @@ def test_baselines_need_one_trajectory(tmp_path):
     assert results["settings"]["sampler"] is None
     assert results["summary"]["psnr"]["mean"] == results["summary"]["psnr"]["best"]
     assert any("one trajectory stands for all" in note for note in results["notes"])
+
+
+@pytest.mark.parametrize("kind", ["mcvd-concat", "mcvd-spatin"])
+def test_models_to_compare_with_are_evaluated_alike(tmp_path, kind):
+    torch.manual_seed(0)
+    model = build(replace(PRESETS["tiny"].model, kind=kind))
+    results = finish(evaluation_of(of_model(model.eval(), **SMALL), clips=2), tmp_path / "r.json")
+    assert results["settings"]["model"]["config"]["kind"] == kind
+    assert results["summary"]["psnr"]["best"]["value"] > results["summary"]["psnr"]["mean"]["value"]
 
 
 @pytest.mark.parametrize("name", ["mcvd", "lgcvd-released"])
