@@ -15,7 +15,10 @@ from tyro.conf import subcommand
 
 from lgcvd.commands.ablate import Ablate
 from lgcvd.commands.common import in_words
+from lgcvd.commands.compare import Compare
+from lgcvd.commands.evaluate import Evaluate
 from lgcvd.commands.evaluate_digits import EvaluateDigits
+from lgcvd.commands.gallery import Gallery
 from lgcvd.commands.models import ImportReleased, Models
 from lgcvd.commands.predict import Predict
 from lgcvd.commands.train import Train
@@ -56,6 +59,9 @@ def _parse(argv: list[str]):
     verbs = [
         Annotated[Predict, subcommand("predict")],
         Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
+        Annotated[Evaluate, subcommand("evaluate")],
+        Annotated[Compare, subcommand("compare")],
+        Annotated[Gallery, subcommand("gallery")],
         Annotated[Ablate, subcommand("ablate")],
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],

@@ -48,12 +48,12 @@ def flow_extrapolation(observed: Tensor, frames: int) -> Tensor:
 
 
 BASELINES: dict[str, Baseline] = {
-    "copy last frame": copy_last_frame,
-    "mean frame": mean_frame,
-    "blank frame": blank_frame,
-    "optical flow": flow_extrapolation,
+    "copy-last-frame": copy_last_frame,
+    "mean-frame": mean_frame,
+    "blank-frame": blank_frame,
+    "optical-flow": flow_extrapolation,
 }
-"""Baselines by the names that tables give them."""
+"""Name -> baseline."""
 
 
 def optical_flow(before: Tensor, after: Tensor, window: int = 7, rounds: int = 3) -> Tensor:
