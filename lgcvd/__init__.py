@@ -5,6 +5,7 @@ from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
 from lgcvd.context import TASKS, Context, TaskMix
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
+from lgcvd.futures import Futures, futures
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
@@ -19,6 +20,7 @@ __all__ = [
     "TASKS",
     "About",
     "Context",
+    "Futures",
     "Inverted",
     "ModelConfig",
     "MovingDigits",
@@ -33,6 +35,7 @@ __all__ = [
     "UserError",
     "VideoDenoiser",
     "Window",
+    "futures",
     "load",
     "predict",
     "rollout",

@@ -16,7 +16,7 @@ from tyro.conf import subcommand
 from lgcvd.commands.common import in_words
 from lgcvd.commands.evaluate_digits import EvaluateDigits
 from lgcvd.commands.models import ImportReleased, Models
-from lgcvd.commands.predict import Predict
+from lgcvd.commands.tasks import VERBS
 from lgcvd.commands.train import Train
 from lgcvd.config import PRESETS
 from lgcvd.errors import UserError
@@ -53,7 +53,7 @@ def _parse(argv: list[str]):
         for name, preset in PRESETS.items()
     ]
     verbs = [
-        Annotated[Predict, subcommand("predict")],
+        *(Annotated[verb, subcommand(name)] for name, verb in VERBS.items()),
         Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],
