@@ -4,11 +4,13 @@ from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
 from lgcvd.context import TASKS, Context, TaskMix
 from lgcvd.digits import MovingDigits
+from lgcvd.distill import DistillStep, distill
 from lgcvd.errors import UserError
 from lgcvd.futures import Futures, futures
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
+from lgcvd.run_folder import Validation, watch
 from lgcvd.sampling import SAMPLERS, Sampling, sample, seeded
 from lgcvd.trainer import TrainStep, train
 
@@ -20,6 +22,7 @@ __all__ = [
     "TASKS",
     "About",
     "Context",
+    "DistillStep",
     "Futures",
     "Inverted",
     "ModelConfig",
@@ -33,8 +36,10 @@ __all__ = [
     "TrainStep",
     "TwoStage",
     "UserError",
+    "Validation",
     "VideoDenoiser",
     "Window",
+    "distill",
     "futures",
     "load",
     "predict",
@@ -44,4 +49,5 @@ __all__ = [
     "seeded",
     "shipped_models",
     "train",
+    "watch",
 ]

@@ -13,7 +13,9 @@ from typing import Annotated, Union
 import tyro
 from tyro.conf import subcommand
 
+from lgcvd.commands.ablate import Ablate
 from lgcvd.commands.common import in_words
+from lgcvd.commands.distill import Distill
 from lgcvd.commands.evaluate_digits import EvaluateDigits
 from lgcvd.commands.models import ImportReleased, Models
 from lgcvd.commands.tasks import VERBS
@@ -55,6 +57,8 @@ def _parse(argv: list[str]):
     verbs = [
         *(Annotated[verb, subcommand(name)] for name, verb in VERBS.items()),
         Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
+        Annotated[Ablate, subcommand("ablate")],
+        Annotated[Distill, subcommand("distill")],
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],
         Annotated[ImportReleased, subcommand("import-released")],

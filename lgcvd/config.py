@@ -161,6 +161,16 @@ class Preset:
 
 
 PAPER = Preset(ModelConfig(), TrainConfig())
+PAPER_128 = replace(PAPER, model=replace(PAPER.model, image_size=(128, 128)))
+
+
+def _for_card(preset: Preset, dim: int, accumulate: int) -> Preset:
+    """The paper's training on a smaller card: a width and parts of batches that fit (see ``lgcvd.cost``), bfloat16."""
+    return Preset(
+        replace(preset.model, dim=dim, head_channels=dim),
+        replace(preset.train, accumulate=accumulate, precision="bfloat16"),
+    )
+
 
 SMALL = TrainConfig(
     batch_size=8,
@@ -175,26 +185,35 @@ SMALL = TrainConfig(
 )
 """What the small presets share: a recipe for hours on a CPU (``benchmarks/recipes.py``)."""
 
+DIGITS = Preset(
+    ModelConfig(
+        new_frames=4,
+        channels=1,
+        image_size=(64, 64),
+        patch_size=2,
+        dim=48,
+        multipliers=(1, 2, 3),
+        attention=(8,),
+        head_channels=48,
+        output="x0",
+        data_mean=-0.90,
+        data_std=0.40,
+        motion=4,
+    ),
+    replace(SMALL, iterations=5200, single_stage=4000, cooldown=900),
+)
+
 PRESETS: dict[str, Preset] = {
     "bair-64": PAPER,
-    "cityscapes-128": replace(PAPER, model=replace(PAPER.model, image_size=(128, 128))),
-    "digits": Preset(
-        ModelConfig(
-            new_frames=4,
-            channels=1,
-            image_size=(64, 64),
-            patch_size=2,
-            dim=48,
-            multipliers=(1, 2, 3),
-            attention=(8,),
-            head_channels=48,
-            output="x0",
-            data_mean=-0.90,
-            data_std=0.40,
-            motion=4,
-        ),
-        replace(SMALL, iterations=6500, single_stage=5000, cooldown=1000),
-    ),
+    "bair-64-8gb": _for_card(PAPER, dim=64, accumulate=2),
+    "bair-64-16gb": _for_card(PAPER, dim=96, accumulate=1),
+    "bair-64-24gb": _for_card(PAPER, dim=128, accumulate=1),
+    "cityscapes-128": PAPER_128,
+    "cityscapes-128-8gb": _for_card(PAPER_128, dim=64, accumulate=8),
+    "cityscapes-128-16gb": _for_card(PAPER_128, dim=96, accumulate=4),
+    "cityscapes-128-24gb": _for_card(PAPER_128, dim=128, accumulate=4),
+    "digits": DIGITS,
+    "digits-64": DIGITS,
     "robot-64": Preset(
         ModelConfig(
             new_frames=4,
@@ -208,12 +227,12 @@ PRESETS: dict[str, Preset] = {
             data_std=0.32,
             motion=3,
         ),
-        replace(SMALL, iterations=9000, batch_size=4, single_stage=6500, cooldown=1500),
+        replace(SMALL, iterations=6200, batch_size=4, single_stage=4500, cooldown=1200),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
         TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=10),
     ),
 }
-"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1); ``digits`` and ``robot-64`` are
-made for a CPU."""
+"""Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), those with a size of memory fit
+such a card; ``digits`` and ``robot-64``, for pushing and for hands, are made for a CPU; ``tiny`` is for tests."""

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
+from lgcvd.cost import told_when_too_large
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, objective_of
@@ -128,12 +129,13 @@ def train(
             for part, their in enumerate(parts)
         ]
         losses, norms = {}, {}
-        for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
-            losses[stage] = loss.item()
-            norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
-            _check(stage, losses[stage], norms[stage], iteration, config)
-            optimizer.step()
-            ema.update_parameters(model)
+        with told_when_too_large(model.config, config, accelerator.device, share.of):
+            for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
+                losses[stage] = loss.item()
+                norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
+                _check(stage, losses[stage], norms[stage], iteration, config)
+                optimizer.step()
+                ema.update_parameters(model)
         saved = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
         if saved:
             state.save(Path(folder), iteration, config.keep)
@@ -154,13 +156,15 @@ def accelerator_for(config: TrainConfig, device: str) -> Accelerator:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a session decides for all others
+    if device == "cpu" and config.precision == "float16":  # which accelerate would pass over in silence
+        raise UserError("float16 is for GPUs: use bfloat16 or float32.")
     try:
         return Accelerator(
             cpu=device == "cpu",
             mixed_precision={"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[config.precision],
         )
     except ValueError as error:
-        raise UserError(f"{config.precision} does not work on this device: use bfloat16 or float32.") from error
+        raise UserError(f"{config.precision} does not work on this device ({error}): use float32.") from error
 
 
 class _Stage(nn.Module):

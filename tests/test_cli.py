@@ -6,9 +6,9 @@ import csv
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 import lgcvd
 from lgcvd import video
 from lgcvd.__main__ import main
-from lgcvd.commands import train as train_command
+from lgcvd.run_folder import _Record
 from lgcvd.shards import Recording, write_shard
 
 TINY = ["--train.iterations", "6", "--train.save-every", "4", "--train.warmup", "0"]
@@ -65,7 +65,7 @@ def test_help_is_quick_and_names_every_verb():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for verb in (*lgcvd.TASKS, "train", "evaluate-digits", "models", "import-released"):
+    for verb in (*lgcvd.TASKS, "train", "ablate", "evaluate-digits", "models", "import-released"):
         assert verb in run.stdout
 
 
@@ -391,22 +391,16 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
 ):
-    table = train_command._loss_table
+    add = _Record.add
 
-    @contextmanager
-    def interrupting(*arguments):
-        with table(*arguments) as write:
-
-            def write_and_interrupt(step):
-                write(step)
-                if step.iteration == 3:
-                    signal.raise_signal(number)
-
-            yield write_and_interrupt
+    def add_and_interrupt(record, step, look):
+        add(record, step, look)
+        if step.iteration == 3:
+            signal.raise_signal(number)
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(train_command, "_loss_table", interrupting)
+        patch.setattr(_Record, "add", add_and_interrupt)
         assert train(tmp_path / "broken") == 128 + number
     out = capsys.readouterr().out
     assert "3 of 6 iterations" in out
@@ -462,6 +456,70 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pyte
     assert train(tmp_path / "run", "--minutes", "1e-9") == 0
     assert train(tmp_path / "run", "--train.seed", "5") == 2
     assert "train.seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "nearest"),
+    [
+        (["--train.iteration", "5"], "--train.iterations INT"),
+        (["--train.losss", "l2"], "--train.loss {l1,l2}"),
+        (["--model.dimm", "16"], "--model.dim INT"),
+        (["--foldr", "x"], "--folder PATH"),
+        (["--train.loss", "l3"], "'l1', 'l2'"),
+        (["--train.rate", "fast"], "could not convert string to float: 'fast'"),
+    ],
+)
+def test_wrong_names_and_types_are_told_with_the_right_ones(
+    options: list[str], nearest: str, capsys: pytest.CaptureFixture
+):
+    assert main(["train", "tiny", *options]) == 2
+    told = capsys.readouterr().err
+    assert options[0] in told
+    assert nearest in " ".join(told.replace("│", " ").split())
+
+
+def test_a_dry_run_tells_the_cost_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert train(tmp_path / "run", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "parameters:  0.07 million" in told
+    for words in ("GFLOP an iteration (stage1 ", "GB and 2 clips of ", "10 timed", "to the end:  about 0:00:0"):
+        assert words in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_accelerate_launches_two_processes_that_train_what_one_does(whole_run: Path, tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    launch = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", port]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "lgcvd", "train", "tiny"]
+    options = ["--folder", str(tmp_path / "run"), "--device", "cpu", *TINY]
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *launch, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("6 of 6 iterations") == 1
+    for shared, alone in zip(losses(tmp_path / "run"), losses(whole_run), strict=True):
+        for name, value in alone.items():
+            assert float(shared[name]) == pytest.approx(float(value), rel=1e-3)
+    assert "2 processes" in (tmp_path / "run" / "commands.txt").read_text()
+
+
+def test_variants_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = tmp_path / "ablation"
+    options = ["--preset", "tiny", "--iterations", "2", "--clips", "2", "--frames", "7", "--device", "cpu"]
+    assert main(["ablate", "--folder", str(folder), *options, "--variants", "whole", "single-stage"]) == 0
+    out = capsys.readouterr().out
+    assert "| whole |" in out
+    assert "| single-stage |" in out
+    assert {"table.md", "table.csv", "figure.png"} <= {path.name for path in folder.iterdir()}
+    assert main(["ablate", "--folder", str(folder), *options[:2]]) == 2
+    assert "either in iterations or in minutes" in sentence(capsys)
 
 
 # the other verbs

@@ -113,7 +113,7 @@ def test_nothing_brings_torchvision():
 
 
 def test_import_loads_no_plotting_video_app_or_metric_package():
-    heavy = {"accelerate", "av", "diffusers", "gradio", "imageio", "matplotlib", "torchmetrics", "tyro"}
+    heavy = {"accelerate", "av", "diffusers", "gradio", "imageio", "matplotlib", "tensorboard", "torchmetrics", "tyro"}
     code = "import sys, lgcvd; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "torch" in loaded.split()

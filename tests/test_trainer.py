@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
+import random
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
 from lgcvd.objective import Share
-from lgcvd.trainer import Batches, checkpoints, learning_rate, read_checkpoint
+from lgcvd.trainer import Batches, accelerator_for, checkpoints, learning_rate, read_checkpoint
 from lgcvd.video import from_uint8
 
 CONFIG = TrainConfig(iterations=6, batch_size=2, rate=1e-3, warmup=2, cooldown=3, save_every=3, seed=5)
@@ -117,6 +122,54 @@ def test_kill_during_a_save_leaves_the_old_checkpoint(
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"00000006.pt", "00000003.pt"}
 
 
+def train_until_killed(folder: Path, hang: str, calls: int) -> None:
+    """Train; with ``hang``, come to a halt in the middle of writing a checkpoint, in the n-th call of a function."""
+    torch.set_num_threads(1)
+    if hang:
+        module, name = {"save": (torch, "save"), "fsync": (os, "fsync"), "replace": (os, "replace")}[hang]
+        real, left = getattr(module, name), calls
+
+        def halting(*arguments: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                if hang == "save":
+                    arguments[1].write_bytes(b"half of a check")
+                (folder / "halted").touch()
+                time.sleep(600)
+            real(*arguments)
+
+        setattr(module, name, halting)
+    list(train(fresh_model(), DATA, replace(CONFIG, iterations=40, save_every=1), folder=folder))
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lgcvd", "accelerate", "torch._dynamo"])  # so that a start takes no seconds
+    rng, reached = random.Random(0), []
+    for kill in range(20):
+        hang = ("", "save", "", "fsync", "", "replace")[kill % 6]
+        worker = context.Process(target=train_until_killed, args=(tmp_path, hang, rng.randint(1, 2)))
+        worker.start()
+        if hang:
+            while not (tmp_path / "halted").exists():
+                assert worker.is_alive()
+                time.sleep(0.005)
+            (tmp_path / "halted").unlink()
+        else:
+            time.sleep(rng.uniform(0.1, 1.0))
+        worker.kill()
+        worker.join()
+        assert worker.exitcode == -signal.SIGKILL
+        reached.append(int(checkpoints(tmp_path)[0].stem) if checkpoints(tmp_path) else 0)
+    assert reached == sorted(reached)
+    assert 0 < reached[-1] < 40
+    config = replace(CONFIG, iterations=40, save_every=1)
+    assert same(steps_of(config, folder=tmp_path)[-1], steps_of(config)[-1])
+    assert len(list((tmp_path / "checkpoints").iterdir())) == config.keep
+
+
 @pytest.mark.parametrize("content", [b"", b"foreign"])
 def test_damaged_checkpoint_is_refused_where_there_is_no_other(content: bytes, tmp_path: Path):
     steps_of(folder=tmp_path)
@@ -146,17 +199,20 @@ def test_settings_that_are_newer_than_a_checkpoint_had_their_default(tmp_path: P
     assert steps_of(replace(CONFIG, iterations=4, cooldown=0), folder=tmp_path)[-1].iteration == 4
 
 
-def test_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
+@pytest.mark.parametrize(("factor", "words"), [(math.nan, "became nan"), (1e4, r"became [\d.]{5,}")])
+def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, words: str):
     class Diverging(TwoStage):
         calls = 0
 
         def __call__(self, model, *draws):
             Diverging.calls += 1
-            factor = 1 if Diverging.calls < 3 else math.nan
-            return ((stage, factor * loss) for stage, loss in super().__call__(model, *draws))
+            times = 1 if Diverging.calls < 3 else factor
+            return ((stage, times * loss) for stage, loss in super().__call__(model, *draws))
 
     model = fresh_model()
-    with pytest.raises(UserError, match=r"stage1 became nan at iteration .*lower rate"):
+    with pytest.raises(
+        UserError, match=rf"the loss of stage1 {words} at iteration 3: lower rate .* last checkpoint is kept"
+    ):
         list(train(model, DATA, replace(CONFIG, iterations=3), objective=Diverging()))
     assert all(weight.isfinite().all() for weight in model.parameters())
 
@@ -287,6 +343,37 @@ def test_bfloat16_trains_nearly_the_same_and_keeps_float32_weights():
     assert all(weight.dtype == torch.float32 for weight in reduced.model.parameters())
     assert not same(exact, reduced)
     assert reduced.losses == pytest.approx(exact.losses, rel=0.02)
+
+
+def test_float16_is_for_gpus():
+    with pytest.raises(UserError, match="float16 is for GPUs: use bfloat16 or float32"):
+        steps_of(replace(CONFIG, precision="float16"))
+
+
+def float16_on_a_cpu() -> Accelerator:
+    """With the scaler that a GPU would have, in its place; it doubles its scale with every third step."""
+    accelerator = accelerator_for(CONFIG, "cpu")
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
+    accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+    return accelerator
+
+
+def test_the_scaler_of_float16_is_saved_and_gradients_are_told_without_it(
+    uninterrupted: list[TrainStep], tmp_path: Path
+):
+    whole = steps_of(accelerator=float16_on_a_cpu())
+    assert not same(whole[-1], uninterrupted[-1])
+    for half, full in zip(whole, uninterrupted, strict=True):
+        assert half.losses == pytest.approx(full.losses, rel=0.02)
+        assert half.norms == pytest.approx(full.norms, rel=0.1)
+
+    run = train(fresh_model(), DATA, CONFIG, folder=tmp_path, accelerator=float16_on_a_cpu())
+    for _ in range(4):
+        next(run)
+    run.close()
+    assert read_checkpoint(tmp_path)["scaler"]["scale"] == 2.0**12  # after eight steps
+    *_, resumed = steps_of(folder=tmp_path, accelerator=float16_on_a_cpu())
+    assert same(resumed, whole[-1])
 
 
 def test_fewer_clips_than_a_batch_are_refused():

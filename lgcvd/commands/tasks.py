@@ -114,7 +114,7 @@ class Make:
             seed=self.seed,
             memory=self.memory,
             every_step=True,
-            **asdict(self.sampling),
+            **{name: value for name, value in asdict(self.sampling).items() if value != getattr(Sampling, name)},
             **material.options,
         )
         pictures, remembered = [], None

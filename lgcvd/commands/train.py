@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,16 @@ from lgcvd.errors import UserError
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-    from lgcvd.models import LGCVD, About
+    from lgcvd.models import About, VideoDenoiser
+    from lgcvd.run_folder import Validation
     from lgcvd.trainer import TrainStep
 
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
+OF_VIDEOS = ("stride", "flip", "jitter")
+"""Options that moving digits do not have."""
+DRY_ITERATIONS, DRY_SECONDS = 10, 120
+"""What a dry run times; where iterations take long, it stops after so many seconds."""
+
 DIGITS_LICENCE = "the digits are under Creative Commons Attribution-ShareAlike 3.0"
 
 
@@ -33,7 +38,7 @@ class Train:
 
     preset: Suppress[str]
     folder: Path
-    """Where the run lives: checkpoints/, losses.csv and, ready for ``lgcvd predict``, model/."""
+    """Where the run lives: its settings, log, checkpoints, curves, samples and, ready for ``lgcvd predict``, model/."""
     model: ModelConfig
     train: TrainConfig
     data: str = "digits"
@@ -49,59 +54,117 @@ class Train:
     """Begin with the weights of this model (shipped, a checkpoint folder, or a hub id) instead of random ones."""
     workers: int = 0
     """Processes that prepare batches; 0 is enough for small frames."""
+    watch_every: int = 500
+    """Iterations between validation losses, sample predictions and curves."""
+    validation_clips: int = 8
+    """Clips that these look at."""
     minutes: DisallowNone[float | None] = None
     """Stop after so many minutes; the same command goes on."""
     device: Device = "auto"
-    """Where to compute."""
+    """Where to compute; ``accelerate launch`` and ``torchrun`` start several processes."""
+    dry_run: bool = False
+    """Tell what the training would cost, after ten iterations that are thrown away; write nothing."""
 
     def run(self) -> int:
         import torch
 
         from lgcvd.models import build
         from lgcvd.objective import objective_of
-        from lgcvd.progress import progress_bar
-        from lgcvd.trainer import accelerator_for, any_process, train
+        from lgcvd.run_folder import watch
+        from lgcvd.trainer import accelerator_for, train
 
+        for name in ("watch_every", "validation_clips"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         accelerator = accelerator_for(self.train, find_device(self.device))
-        main = accelerator.is_main_process
+        if accelerator.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
         torch.manual_seed(self.train.seed)
         model = build(self.model)
         if self.init:
             self._take_weights(model)
-        data = self._clips(objective_of(self.train).clip_frames(model))
-        reached, end = self._reached(), time.monotonic() + 60 * (self.minutes or math.inf)
-        if reached and main:
-            print(f"{self.folder}: going on after iteration {reached}")
+        data = self._clips(objective_of(self.train).clip_frames(model), "train")
+        if self.dry_run:
+            return self._tell_cost(model, data, accelerator)
+        steps = train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
+        if accelerator.is_main_process:
+            steps = watch(
+                steps,
+                self.folder,
+                self.train,
+                validation=self._validation(model),
+                every=self.watch_every,
+                about=self._about(),
+                data=data,
+            )
+        return self._follow(steps, accelerator.is_main_process)
+
+    def _follow(self, steps: Iterator[TrainStep], main: bool) -> int:
+        """Iterate, with a bar, until the end, a signal or the time limit."""
+        from lgcvd.progress import progress_bar
+        from lgcvd.trainer import any_process, checkpoints
+
+        end, begun = time.monotonic() + 60 * (self.minutes or math.inf), False
         with (
             stop_signals() as received,
-            closing(
-                train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
-            ) as steps,
-            _loss_table(self.folder / "losses.csv" if main else Path(os.devnull), reached) as write,
-            progress_bar(
-                initial=reached, total=self.train.iterations, unit="it", smoothing=0.02, disable=not main
-            ) as bar,
+            closing(steps),
+            progress_bar(total=self.train.iterations, unit="it", smoothing=0.02, disable=not main) as bar,
         ):
             for step in steps:
+                if not begun and step.iteration > 1 and main:
+                    print(f"{self.folder}: going on after iteration {step.iteration - 1}")
+                    bar.initial = bar.n = step.iteration - 1  # what was done before does not count as speed
+                begun = True
                 shown = {stage: f"{loss:.4f}" for stage, loss in step.losses.items()}
                 bar.set_postfix({**shown, "rate": f"{step.rate:.1e}"}, refresh=False)
                 bar.update()
-                write(step)
-                if step.saved:
-                    self._export()
                 if any_process(bool(received) or time.monotonic() > end):
                     break
         if not main:
             return 0
-        exported = self._export()
-        print(
-            f"{self.folder}: {exported.step} of {self.train.iterations} iterations; the model is in {self.folder}/model"
-        )
-        if exported.step < self.train.iterations:
+        reached, total = int(checkpoints(self.folder)[0].stem), self.train.iterations
+        print(f"{self.folder}: {reached} of {total} iterations; the model is in {self.folder}/model")
+        if reached < total:
             print("run the same command again to go on")
         return 128 + received[0] if received else 0
 
-    def _take_weights(self, model: LGCVD) -> None:
+    def _tell_cost(self, model: VideoDenoiser, data: Dataset, accelerator) -> int:
+        """The dry run."""
+        from lgcvd.cost import GB, cost_of, device_memory
+        from lgcvd.progress import progress_bar
+        from lgcvd.trainer import checkpoints, train
+
+        cost, config, main = cost_of(self.model, self.train), self.train, accelerator.is_main_process
+        clips = config.batch_size // (accelerator.num_processes * config.accumulate)
+        if main:
+            gflops = {stage: config.batch_size * flops / 1e9 for stage, flops in cost.flops.items()}
+            stages = ", ".join(f"{stage} {n:,.1f}" for stage, n in gflops.items())
+            print(f"parameters:  {cost.parameters / 1e6:.2f} million")
+            print(f"operations:  {sum(gflops.values()):,.1f} GFLOP an iteration ({stages})")
+            print(
+                f"memory:      about {cost.memory(clips) / GB:.2f} GB, {cost.fixed / GB:.2f} GB and {clips} clips of "
+                f"{cost.activations / GB:.3f} GB; there are {device_memory(accelerator.device) / GB:.1f} GB"
+            )
+        whole = replace(config, single_stage=0, iterations=DRY_ITERATIONS + 1, warmup=0, cooldown=0, save_every=10**9)
+        seconds = []
+        with closing(train(model, data, whole, workers=self.workers, accelerator=accelerator)) as steps:
+            started = time.monotonic()
+            for step in progress_bar(iterable=steps, total=whole.iterations, unit="it", disable=not main):
+                seconds.append(time.monotonic() - started)
+                if step.iteration > 1 and seconds[-1] > DRY_SECONDS:
+                    break
+        if main:
+            second = (seconds[-1] - seconds[0]) / (len(seconds) - 1)  # the first one warms up
+            first_stage = next(iter(cost.flops.values())) / sum(cost.flops.values())
+            reached = int(files[0].stem) if (files := checkpoints(self.folder)) else 0
+            alone = max(0, min(config.single_stage, config.iterations) - reached)
+            left = second * (max(0, config.iterations - reached - alone) + alone * first_stage)
+            print(f"time:        {second:.3g} s an iteration of all stages, {len(seconds) - 1} timed")
+            print(f"to the end:  about {_in_hours(left)} for {config.iterations - reached:,} iterations")
+        return 0
+
+    def _take_weights(self, model: VideoDenoiser) -> None:
         from lgcvd.checkpoints import load
         from lgcvd.trainer import differences
 
@@ -111,67 +174,39 @@ class Train:
             raise UserError(f"the weights of {self.init} do not fit ({'; '.join(different)}): set the model's options.")
         model.load_state_dict(start.state_dict())
 
-    def _clips(self, frames: int) -> Dataset:
+    def _clips(self, frames: int, split: str, **options: object) -> Dataset:
+        """Random clips to train on, or all clips of another split in order."""
         from lgcvd import data
 
         shape = (*self.model.image_size, self.model.channels)
-        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
-        changed = {
-            name: getattr(self, name)
-            for name in ("stride", "flip", "jitter")
-            if getattr(self, name) != getattr(Train, name)
-        }
-        return data.open(self.data, frames=frames, shape=shape, **own, **changed)
+        changed = {name: getattr(self, name) for name in OF_VIDEOS if getattr(self, name) != getattr(Train, name)}
+        if self.data not in data.GENERATED and split == "train":
+            options = {"draws": 1_000_000, "seed": self.train.seed}
+        if split != "train":
+            changed = {name: value for name, value in changed.items() if name == "stride"}
+        return data.open(self.data, frames=frames, shape=shape, split=split, **options, **changed)
 
-    def _reached(self) -> int:
-        from lgcvd.trainer import read_checkpoint
+    def _validation(self, model: VideoDenoiser) -> Validation:
+        from lgcvd.objective import objective_of
+        from lgcvd.run_folder import Validation
 
-        saved = read_checkpoint(self.folder)
-        return saved["iteration"] if saved else 0
+        objective = objective_of(self.train)
+        clips = self._clips(objective.clip_frames(model), "validation")
+        return Validation.of(clips, objective, self.validation_clips)
 
-    def _export(self) -> About:
-        """Write the checkpoint's averaged model in our own format."""
-        import torch
-
-        from lgcvd.checkpoints import save
-        from lgcvd.context import TaskMix
+    def _about(self) -> About:
         from lgcvd.data import GENERATED
-        from lgcvd.models import About, build
-        from lgcvd.trainer import read_checkpoint
+        from lgcvd.models import About
 
-        saved = read_checkpoint(self.folder)
         digits = self.data in GENERATED
-        about = About(
+        return About(
             self.folder.name,
             f"{self.data}: {DIGITS}" if digits else Path(self.data).resolve().name,
             DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data",
-            saved["iteration"],
-            TaskMix(**saved["config"]["train"]["tasks"]).trained,
         )
-        model = build(ModelConfig(**saved["config"]["model"]))
-        inside = "module."  # AveragedModel's name for what it averages
-        weights = {key.removeprefix(inside): value for key, value in saved["ema"].items() if key.startswith(inside)}
-        model.load_state_dict(weights)
-        save(model, self.folder / "model", about, dtype=torch.float16)
-        return about
 
 
-@contextmanager
-def _loss_table(path: Path, reached: int) -> Iterator[Callable[[TrainStep], None]]:
-    """A CSV file with a line an iteration; lines after the checkpoint that a run goes on from are dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text().splitlines(keepends=True) if reached and path.exists() else []
-    with path.open("w") as file:
-        file.writelines(line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= reached)
-
-        from lgcvd.objective import STAGES
-
-        def write(step: TrainStep) -> None:
-            if not file.tell():
-                file.write(f"iteration,{','.join(STAGES)},rate\n")
-            losses = (f"{step.losses[stage]:.6g}" if stage in step.losses else "" for stage in STAGES)
-            file.write(f"{step.iteration},{','.join(losses)},{step.rate:.6g}\n")
-            if step.saved:
-                file.flush()
-
-        yield write
+def _in_hours(seconds: float) -> str:
+    days, rest = divmod(round(seconds), 86400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} days and {clock}" if days else clock

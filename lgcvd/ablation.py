@@ -1,0 +1,291 @@
+"""What the parts of the method are worth: variants of a preset, trained under one budget and compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lgcvd.baselines import copy_last_frame
+from lgcvd.checkpoints import load
+from lgcvd.config import ModelConfig, Preset, TrainConfig
+from lgcvd.context import TaskMix
+from lgcvd.errors import UserError
+from lgcvd.metrics import psnr, ssim
+from lgcvd.models import VideoDenoiser, build
+from lgcvd.rollout import predict
+from lgcvd.run_folder import watch
+from lgcvd.trainer import TrainStep, differences, seeded, train
+from lgcvd.video import draft, from_uint8
+
+COPY = "copy last frame"
+BATCH = 8
+"""Clips that are predicted together; fixed, because their noise is drawn together."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A preset with something changed."""
+
+    words: str
+    change: Callable[[Preset], Preset]
+
+
+def _model(words: str, **settings: object) -> Variant:
+    return Variant(words, lambda preset: replace(preset, model=replace(preset.model, **settings)))
+
+
+def _train(words: str, **settings: object) -> Variant:
+    return Variant(words, lambda preset: replace(preset, train=replace(preset.train, **settings)))
+
+
+VARIANTS: dict[str, Variant] = {
+    "whole": Variant("the preset as it is", lambda preset: preset),
+    "single-stage": _train("one stage, true context only", objective="single_stage"),
+    "no-global-context": _model("no encoder, no memory", global_context=False),
+    "no-position-planes": _model("local frames without their positions", position_planes=False),
+    "prediction-only": _train("no other task is trained", tasks=TaskMix(1.0, 0.0, 0.0, 0.0)),
+    "paper-tasks": _train("the paper's task mix", tasks=TaskMix()),
+    "last-clip-only": _model("the memory holds the last clip only (same weights)", memory_decay=0.0),
+    "long-memory": _model("3/4 of the memory stays (same weights)", memory_decay=0.75),
+}
+"""What can be compared. Variants that differ in the rollout alone share one training."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every variant may use: iterations, or minutes of training."""
+
+    iterations: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.iterations, self.minutes) if value is not None]
+        if len(given) != 1 or given[0] <= 0:
+            raise UserError("give the budget either in iterations or in minutes, more than 0 of them.")
+
+    def of(self, config: TrainConfig) -> TrainConfig:
+        """The training that fits: its phases shortened alike; with a time limit, two stages and one rate throughout."""
+        if self.minutes:
+            return replace(config, iterations=10**9, single_stage=0, cooldown=0)
+        share = self.iterations / config.iterations
+        phases = {name: round(share * getattr(config, name)) for name in ("warmup", "cooldown", "single_stage")}
+        return replace(config, iterations=self.iterations, **phases)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a variant predicts, per clip and new frame."""
+
+    psnr: np.ndarray
+    ssim: np.ndarray
+    iterations: int = 0
+    seconds: float = 0.0
+    parameters: int = 0
+
+    def mean(self, measure: str) -> tuple[float, float, float]:
+        """Over clips and frames, with its 95 % bootstrap interval over clips."""
+        from lgcvd.evaluation import bootstrap_interval
+
+        values = getattr(self, measure).mean(1)
+        return float(values.mean()), *bootstrap_interval(values)
+
+    def as_json(self) -> dict:
+        return {name: v.round(5).tolist() if isinstance(v, np.ndarray) else v for name, v in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, saved: dict) -> Score:
+        return cls(**saved | {name: np.array(saved[name]) for name in ("psnr", "ssim")})
+
+
+@dataclass(frozen=True)
+class AblationStep:
+    """How far a comparison has come."""
+
+    variant: str
+    index: int
+    """Of the variant, from 1."""
+    variants: int
+    step: TrainStep
+    seconds: float
+    """That this variant has trained."""
+    fraction: float
+    """Of this variant's budget."""
+
+
+def ablate(
+    preset: Preset,
+    names: Sequence[str],
+    data: Dataset,
+    held_out: Tensor,
+    folder: Path,
+    budget: Budget,
+    *,
+    device: str = "cpu",
+) -> Iterator[AblationStep]:
+    """Train the variants ``names`` of ``preset`` one after the other, yield after every iteration, compare at the end.
+
+    Every variant has a run folder below ``folder``; what was broken off goes on there. Then all of them predict
+    ``held_out``, clips (n, more than K, C, H, W) uint8, from their first K frames. Writes ``table.md``, ``table.csv``
+    and ``figure.png``.
+    """
+    folder = Path(folder)
+    preset = replace(preset, train=budget.of(preset.train))
+    settings = {
+        "preset": asdict(preset),
+        "budget": asdict(budget),
+        "clips": held_out.shape,
+        "data": repr(data) if is_dataclass(data) else "",
+    }
+    _same_settings(folder / "settings.json", settings)
+    truth, k = from_uint8(held_out), preset.model.context_frames
+    scores, trained = {}, {}
+    for index, name in enumerate(names, 1):
+        changed = VARIANTS[name].change(preset)
+        weights = replace(changed, model=replace(changed.model, memory_decay=preset.model.memory_decay))
+        run = trained.setdefault(weights, folder / name)
+        if run == folder / name and not (run / "done.json").exists():
+            for step, seconds, fraction in _train_until(run, weights, data, budget, device):
+                yield AblationStep(name, index, len(names), step, seconds, fraction)
+        done = json.loads((run / "done.json").read_text())
+        cache = folder / f"{name}.json"
+        if not cache.exists():
+            score = _score(_with_decay(run / "model", changed.model, device), truth, **done)
+            with draft(cache) as part:
+                part.write_text(json.dumps(score.as_json()))
+        scores[name] = Score.from_json(json.loads(cache.read_text()))
+    copied = copy_last_frame(truth[:, :k], truth.shape[1] - k)
+    scores[COPY] = Score(psnr(copied[:, k:], truth[:, k:]).numpy(), ssim(copied[:, k:], truth[:, k:]).numpy())
+    _write(scores, folder, budget, k)
+
+
+def _same_settings(path: Path, settings: dict) -> None:
+    text = json.dumps(settings)
+    if path.exists():
+        changed = differences(json.loads(path.read_text()), json.loads(text))
+        if changed:
+            raise UserError(f"{path.parent} compares under other settings ({'; '.join(changed)}): use another folder.")
+    with draft(path) as part:
+        part.write_text(text)
+
+
+def _train_until(
+    run: Path, preset: Preset, data: Dataset, budget: Budget, device: str
+) -> Iterator[tuple[TrainStep, float, float]]:
+    """Train in ``run`` until the budget is used up, counting the time of earlier attempts; then write ``done.json``."""
+    torch.manual_seed(preset.train.seed)
+    model = build(preset.model).to(device)
+    clock = run / "seconds.json"
+    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
+    started, step = time.monotonic(), None
+
+    def seconds() -> float:
+        return spent + time.monotonic() - started
+
+    def note() -> None:
+        with draft(clock) as part:
+            part.write_text(json.dumps(seconds()))
+
+    steps = watch(train(model, data, preset.train, folder=run), run, preset.train, every=10**9, data=data)
+    with closing(steps):
+        for step in steps:
+            share = seconds() / (60 * budget.minutes) if budget.minutes else step.iteration / budget.iterations
+            if step.saved:
+                note()
+            try:
+                yield step, seconds(), min(share, 1.0)
+            except GeneratorExit:
+                note()
+                raise
+            if share >= 1:
+                break
+    note()
+    done = {"iterations": step.iteration if step else preset.train.iterations, "seconds": seconds()}
+    with draft(run / "done.json") as part:
+        part.write_text(json.dumps(done))
+
+
+def _with_decay(folder: Path, config: ModelConfig, device: str) -> VideoDenoiser:
+    """The trained model, remembering as ``config`` says."""
+    model = build(config)
+    model.load_state_dict(load(folder).state_dict())
+    return model.to(device).eval()
+
+
+def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float) -> Score:
+    k, device = model.context_frames, next(model.parameters()).device
+    predicted = [
+        predict(model, clips[:, :k].to(device), truth.shape[1] - k, generator=seeded(0, index)).cpu()
+        for index, clips in enumerate(truth.split(BATCH))
+    ]
+    new, true = torch.cat(predicted)[:, k:], truth[:, k:]
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return Score(psnr(new, true).numpy(), ssim(new, true).numpy(), iterations, seconds, parameters)
+
+
+def _write(scores: dict[str, Score], folder: Path, budget: Budget, k: int) -> None:
+    from lgcvd.evaluation import describe_machine
+
+    header = [
+        "variant",
+        "what is changed",
+        "parameters",
+        "iterations",
+        "seconds",
+        "PSNR, dB",
+        "SSIM",
+        "PSNR, last frame",
+    ]
+    rows = []
+    for name, score in scores.items():
+        model = [f"{score.parameters / 1e6:.2f} M", str(score.iterations), f"{score.seconds:.0f}"]
+        means = [
+            "{:.2f} [{:.2f}, {:.2f}]".format(*score.mean("psnr")),
+            "{:.3f} [{:.3f}, {:.3f}]".format(*score.mean("ssim")),
+        ]
+        words = VARIANTS[name].words if name in VARIANTS else "the baseline"
+        rows.append(
+            [name, words, *(model if score.parameters else ["-"] * 3), *means, f"{score.psnr[:, -1].mean():.2f}"]
+        )
+    clips, frames = scores[COPY].psnr.shape
+    spent = f"{budget.iterations:,} iterations" if budget.iterations else f"{budget.minutes:g} minutes of training"
+    machine = "{processor}, {threads} threads, torch {torch}".format(**describe_machine())
+    lines = [
+        *(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)),
+        "",
+        f"{spent} each, one seed; {clips} held-out clips, {k} -> {frames} frames, one prediction a clip; 95 % "
+        f"bootstrap intervals over clips. {machine}.",
+    ]
+    with draft(folder / "table.md") as part:
+        part.write_text("\n".join(lines) + "\n")
+    with draft(folder / "table.csv") as part, part.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    with draft(folder / "figure.png") as part:
+        _figure(scores, k).savefig(part, dpi=110)
+
+
+def _figure(scores: dict[str, Score], k: int):
+    """Both measures over the predicted frames."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, measure, title in zip(figure.subplots(1, 2), ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
+        for name, score in scores.items():
+            curve = getattr(score, measure).mean(0)
+            frames = range(k + 1, k + 1 + len(curve))
+            axes.plot(
+                frames, curve, label=name, color="black" if name == COPY else None, ls="--" if name == COPY else "-"
+            )
+        axes.set(title=title, xlabel="frame")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure

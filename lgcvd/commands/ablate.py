@@ -1,0 +1,81 @@
+"""``lgcvd ablate``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from tyro.conf import DisallowNone
+
+from lgcvd.ablation import VARIANTS, Budget, ablate
+from lgcvd.commands.common import Device, find_device, stop_signals
+from lgcvd.config import PRESETS
+from lgcvd.errors import UserError
+
+PresetName = tyro.extras.literal_type_from_choices(list(PRESETS))
+VariantName = tyro.extras.literal_type_from_choices(list(VARIANTS))
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Train variants of a preset under one budget and compare what they predict; stops and goes on like ``train``."""
+
+    folder: Path = Path("runs/ablation")
+    """For the variants' run folders, table.md, table.csv and figure.png."""
+    preset: PresetName = "digits"
+    """What is varied."""
+    variants: tuple[VariantName, ...] = field(
+        default=("whole", "single-stage", "no-global-context", "no-position-planes", "paper-tasks", "last-clip-only")
+    )
+    """What is compared."""
+    iterations: DisallowNone[int | None] = None
+    """The budget of each variant, in iterations ..."""
+    minutes: DisallowNone[float | None] = None
+    """... or in minutes of training."""
+    data: str = "digits"
+    """As for ``lgcvd train``."""
+    clips: int = 32
+    """Held-out clips that are predicted."""
+    frames: int = 12
+    """New frames a clip."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        import torch
+
+        from lgcvd import data as clip_data
+        from lgcvd.models import build
+        from lgcvd.objective import objective_of
+        from lgcvd.progress import progress_bar
+
+        for name in ("clips", "frames"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        budget, preset = Budget(self.iterations, self.minutes), PRESETS[self.preset]
+        shape = (*preset.model.image_size, preset.model.channels)
+        own = {} if self.data in clip_data.GENERATED else {"draws": 1_000_000, "seed": preset.train.seed}
+        with torch.device("meta"):
+            frames = objective_of(preset.train).clip_frames(build(preset.model))
+        clips = clip_data.open(self.data, frames=frames, shape=shape, **own)
+        length = preset.model.context_frames + self.frames
+        others = clip_data.open(self.data, frames=length, shape=shape, split="validation")
+        count = min(self.clips, len(others))
+        held_out = torch.stack([others[i * len(others) // count] for i in range(count)])
+
+        steps = ablate(preset, self.variants, clips, held_out, self.folder, budget, device=find_device(self.device))
+        with stop_signals() as received, closing(steps), progress_bar(total=len(self.variants), unit="variant") as bar:
+            for at in steps:
+                bar.set_description(at.variant, refresh=False)
+                bar.set_postfix({"iteration": at.step.iteration, "loss": f"{at.step.loss:.4f}"}, refresh=False)
+                bar.update(round(at.index - 1 + at.fraction - bar.n, 4))
+                if received:
+                    break
+        if received:
+            print(f"{self.folder}: stopped; run the same command again to go on")
+            return 128 + received[0]
+        print((self.folder / "table.md").read_text())
+        print(f"{self.folder}: table.md, table.csv, figure.png")
+        return 0

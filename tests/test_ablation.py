@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lgcvd import PRESETS, MovingDigits, TaskMix, UserError
+from lgcvd.ablation import COPY, VARIANTS, Budget, Score, ablate
+from lgcvd.baselines import copy_last_frame
+from lgcvd.metrics import psnr
+from lgcvd.video import from_uint8
+
+TINY = PRESETS["tiny"]
+DATA = MovingDigits(length=7, frames=14, image_size=16)
+NAMES = ("whole", "last-clip-only", "no-global-context")
+
+
+def held_out() -> Tensor:
+    data = MovingDigits(split="validation", length=2, frames=11, image_size=16)
+    return torch.stack([data[0], data[1]])
+
+
+def compare(folder: Path, names=NAMES, budget: Budget | None = None):
+    return ablate(TINY, names, DATA, held_out(), folder, budget or Budget(iterations=3))
+
+
+def test_each_variant_changes_what_it_says():
+    changed = {name: variant.change(TINY) for name, variant in VARIANTS.items()}
+    assert changed["whole"] == TINY
+    assert len(set(changed.values()) | {replace(TINY, train=replace(TINY.train, tasks=TaskMix(1, 0, 0, 0)))}) == len(
+        {name for name in VARIANTS if name != "paper-tasks"}  # tiny has the paper's task mix
+    )
+    assert changed["single-stage"].train.objective == "single_stage"
+    assert not changed["no-global-context"].model.global_context
+    assert not changed["no-position-planes"].model.position_planes
+    assert changed["last-clip-only"].model.memory_decay == 0
+
+
+def test_budgets_shorten_every_phase_alike():
+    config = replace(PRESETS["robot-64"].train, iterations=1000, warmup=10, single_stage=500, cooldown=100)
+    shorter = Budget(iterations=100).of(config)
+    assert (shorter.iterations, shorter.warmup, shorter.single_stage, shorter.cooldown) == (100, 1, 50, 10)
+    timed = Budget(minutes=3).of(config)
+    assert (timed.single_stage, timed.cooldown) == (0, 0)
+    for bad in ({}, {"iterations": 0}, {"iterations": 1, "minutes": 1.0}):
+        with pytest.raises(UserError, match="either in iterations or in minutes"):
+            Budget(**bad)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablation")
+    steps = list(compare(folder))
+    assert [(at.variant, at.step.iteration) for at in steps] == [
+        (name, n) for name in ("whole", "no-global-context") for n in (1, 2, 3)
+    ]  # what differs at rollout only is not trained again
+    assert steps[-1].fraction == 1
+    return folder
+
+
+def test_table_and_figure_show_every_variant_and_copying(compared: Path):
+    with (compared / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == [*NAMES, COPY]
+    assert [row["iterations"] for row in rows] == ["3", "3", "3", "-"]
+    truth = from_uint8(held_out())
+    copied = psnr(copy_last_frame(truth[:, :2], 9)[:, 2:], truth[:, 2:]).mean().item()
+    assert float(rows[-1]["PSNR, dB"].split()[0]) == pytest.approx(copied, abs=0.006)
+    markdown = (compared / "table.md").read_text()
+    assert all(f"| {name} |" in markdown for name in (*NAMES, COPY))
+    assert "3 iterations each, one seed; 2 held-out clips, 2 -> 9 frames" in markdown
+    with Image.open(compared / "figure.png") as picture:
+        assert picture.width > 500
+
+
+def test_a_comparison_that_is_done_is_only_written_again(compared: Path):
+    before = (compared / "table.md").read_text()
+    (compared / "table.md").unlink()
+    assert list(compare(compared)) == []
+    assert (compared / "table.md").read_text() == before
+
+
+def test_a_comparison_that_was_broken_off_goes_on(compared: Path, tmp_path: Path):
+    steps = compare(tmp_path)
+    for _ in range(5):
+        last = next(steps)
+    steps.close()
+    assert last.variant == "no-global-context"
+    assert [(at.variant, at.step.iteration) for at in compare(tmp_path)] == [("no-global-context", 3)]
+    for name in NAMES:
+        whole, broken = (Score.from_json(json.loads((f / f"{name}.json").read_text())) for f in (compared, tmp_path))
+        assert np.array_equal(whole.psnr, broken.psnr)
+
+
+def test_other_settings_are_refused(compared: Path):
+    with pytest.raises(UserError, match=r"other settings \(budget\.iterations: 3 there, 4 here.*another folder"):
+        next(compare(compared, budget=Budget(iterations=4)))
+
+
+def test_minutes_are_counted_over_interruptions(tmp_path: Path):
+    budget = Budget(minutes=1 / 60)
+    steps = compare(tmp_path, ("whole",), budget)
+    next(steps)
+    steps.close()
+    spent = json.loads((tmp_path / "whole" / "seconds.json").read_text())
+    (tmp_path / "whole" / "seconds.json").write_text(json.dumps(spent + 100))
+    assert len(list(compare(tmp_path, ("whole",), budget))) == 1

@@ -1,0 +1,139 @@
+"""What a training leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import lgcvd
+from lgcvd import LGCVD, PRESETS, MovingDigits, TrainConfig, TwoStage, UserError, Validation, train, watch
+from lgcvd.run_folder import LEVELS, git_revision
+
+CONFIG = TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=8)
+DATA = MovingDigits(length=7, frames=14, image_size=16)
+
+
+def fresh_model() -> LGCVD:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return LGCVD(PRESETS["tiny"].model)
+
+
+@pytest.fixture(scope="module")
+def validation() -> Validation:
+    held_out = MovingDigits(split="validation", length=9, frames=14, image_size=16)
+    return Validation.of(held_out, TwoStage(), clips=2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, validation: Validation) -> Path:
+    """A run that was stopped after 13 iterations and then went on."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    for stop in (13, 20):
+        steps = train(fresh_model(), DATA, CONFIG, folder=folder)
+        steps = watch(steps, folder, CONFIG, validation=validation, every=5, data=DATA)
+        for step in steps:
+            if step.iteration == stop:
+                break
+        steps.close()
+    return folder
+
+
+def rows(path: Path) -> list[dict]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_iteration_has_one_row(run: Path):
+    table = rows(run / "losses.csv")
+    assert [int(row["iteration"]) for row in table] == list(range(1, 21))
+    assert all(float(row[name]) > 0 for row in table for name in ("stage1", "stage2", "stage1_norm", "stage2_norm"))
+
+
+def test_watching_changes_nothing(run: Path, tmp_path: Path):
+    alone = list(train(fresh_model(), DATA, CONFIG))
+    assert [float(row["stage2"]) for row in rows(run / "losses.csv")] == pytest.approx(
+        [step.losses["stage2"] for step in alone], rel=1e-5
+    )
+    exported = lgcvd.load(run / "model")
+    assert exported.about.step == 20
+    for name, weight in alone[-1].model.state_dict().items():
+        torch.testing.assert_close(exported.state_dict()[name], weight.half().float(), msg=name)
+
+
+def test_validation_losses_are_told_for_every_task_stage_and_noise_level(run: Path):
+    table = rows(run / "validation.csv")
+    assert sorted({int(row["iteration"]) for row in table}) == [5, 10, 15, 20]
+    assert len(table) == 4 * 3 * 2 * len(LEVELS)
+    assert {row["t"] for row in table} == {"999", "749", "500", "250"}
+    assert {row["task"] for row in table} == {"prediction", "generation", "interpolation"}
+
+
+def test_validation_losses_repeat_and_tell_models_apart(validation: Validation, tiny_model: LGCVD):
+    losses = validation.losses(tiny_model)
+    assert losses == validation.losses(tiny_model)
+    assert losses != validation.losses(fresh_model())
+    clips = lgcvd.video.from_uint8(validation.clips)
+    only = replace(validation.objective, times=lambda batch, *_: torch.full((batch,), 999))
+    only = replace(only, tasks=lgcvd.TaskMix(0, 1, 0, 0))
+    stages = dict(only(tiny_model, clips, lgcvd.trainer.seeded(0)))
+    assert losses["generation", "stage2", 999] == stages["stage2"].item()
+
+
+def test_samples_and_curves_are_pictures(run: Path):
+    names = {f"{iteration:08}.{kind}" for iteration in (5, 10, 15, 20) for kind in ("png", "gif")}
+    assert {path.name for path in (run / "samples").iterdir()} == names
+    with Image.open(run / "samples" / "00000020.gif") as gif:
+        assert gif.n_frames == 14
+    with Image.open(run / "curves.png") as picture:
+        assert picture.width > 500
+
+
+def test_a_run_can_be_repeated_from_its_folder(run: Path):
+    settings = json.loads((run / "config.json").read_text())
+    assert lgcvd.ModelConfig(**settings["model"]) == PRESETS["tiny"].model
+    assert settings["train"] == json.loads(json.dumps(asdict(CONFIG)))
+    assert settings["data"] == repr(DATA)
+    commands = (run / "commands.txt").read_text().splitlines()
+    assert len(commands) == 2
+    for line in commands:
+        assert sys.argv[0] in line
+        assert f"revision {git_revision()}" in line
+    log = (run / "log.txt").read_text()
+    assert "begun" in log
+    assert "going on after iteration 13" in log
+
+
+def test_tensorboard_has_curves_and_moving_pictures(run: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss/stage1", "loss/stage2", "gradient norm/stage1", "rate", "clips a second"} <= set(tags["scalars"])
+    assert "validation prediction/stage2, t = 999" in tags["scalars"]
+    assert [point.step for point in events.Scalars("loss/stage1")] == [10, 20]
+    assert events.Images("prediction")[-1].encoded_image_string.startswith(b"GIF")
+    assert events.Images("samples")[-1].encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_a_run_without_tensorboard_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    config = replace(CONFIG, iterations=2)
+    assert len(list(watch(train(fresh_model(), DATA, config, folder=tmp_path), tmp_path, config))) == 2
+    assert "no tensorboard" in (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_why_a_run_stopped_is_in_its_log(tmp_path: Path):
+    config = replace(CONFIG, rate=1e30)
+    with pytest.raises(UserError, match="lower rate"):
+        list(watch(train(fresh_model(), DATA, config, folder=tmp_path), tmp_path, config))
+    assert "stopped: the loss of stage2 became" in (tmp_path / "log.txt").read_text()
