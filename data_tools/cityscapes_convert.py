@@ -17,7 +17,6 @@ import argparse
 import io
 import re
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -112,7 +111,7 @@ def _frame(source: Path, member: str, image_size: int) -> np.ndarray:
     try:
         data = _opened(source).read(member) if source.is_file() else (source / member).read_bytes()
         return fit(Image.open(io.BytesIO(data)), (image_size, image_size), 3)
-    except (OSError, SyntaxError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # Pillow and zipfile raise errors of any kind at damaged files
         raise UserError(f"{member} cannot be read ({error}): unpack or download it again.") from error
 
 
@@ -121,7 +120,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     """The zip file, whose index is read once in a process."""
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except Exception as error:
         raise UserError(f"{path} is damaged ({error}): download it again.") from error
 
 

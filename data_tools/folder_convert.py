@@ -14,8 +14,8 @@ average over pixels and colours; 30, which it is if no number is given, lies wel
 leaves out frames, --max_frames cuts what is longer, and what is shorter than --min_frames is left out; if that is all
 of a file, it is listed as skipped. Pieces of a file are named FILE#0, FILE#1 ... and belong to the same split.
 
-A file that is cut short or damaged gives what can be read of it. A video is decoded as a whole: many long ones take
-much memory, which fewer --workers, fewer --videos_per_shard and --fps bring down.
+A file that is cut short or damaged gives what can be read of it, and is listed. A video of more than 128 MB of frames,
+as scaled (12 minutes of 64 x 64 pixels), is read in parts of so many, and a piece ends where a part does.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ from tqdm import tqdm
 from lgcvd.convert import Video, add_options, convert, main
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import CONTAINERS, MAX_FPS, MIN_FPS, PICTURES, VIDEOS, read_pixels
+from lgcvd.video import MAX_FPS, MIN_FPS, PICTURES, VIDEOS, opened, read_pixels
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 """Name of a folder -> split."""
 SCENE_CUT = 30.0
 """Mean absolute difference of neighbouring frames, from 0 to 255, above which a new scene begins."""
+
+
+PART_BYTES = 128 << 20
+"""Pixels, as scaled, that are read of a video at once; up to twice as many of its end."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,19 @@ class Cut:
     scene_cuts: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("stride", "min_frames"):
+        for name in ("image_size", "stride", "min_frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if self.max_frames is not None and self.max_frames < self.min_frames:
             raise UserError(f"--max_frames must be at least --min_frames ({self.min_frames}), not {self.max_frames}.")
         if self.fps is not None and not MIN_FPS <= self.fps <= MAX_FPS:
             raise UserError(f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {self.fps:g}.")
+
+    @property
+    def part(self) -> int:
+        """Frames that are read at once: so many that --stride and --max_frames come out as if all were."""
+        step = self.stride * (self.max_frames or 1)
+        return max(1, PART_BYTES // (self.image_size**2 * self.channels) // step) * step
 
     def pieces(self, frames: np.ndarray) -> list[np.ndarray]:
         """Frames (T, H, W, C) in pieces, all of at least ``min_frames``."""
@@ -103,17 +113,23 @@ def find(folder: Path) -> Iterator[tuple[Path, int | None]]:
 
 
 def list_videos(folder: Path, cut: Cut, validation: float, test: float) -> list[Video]:
-    """A video a file or folder of frames, in order of name."""
+    """A video for every part of a file or folder of frames, in order of name."""
     if min(validation, test) < 0 or validation + test > 1:
         raise UserError(f"--validation and --test are shares, at most 1 together, not {validation:g} and {test:g}.")
     found = sorted((_name(path, folder), path, pictures) for path, pictures in find(folder))
     with ThreadPoolExecutor() as pool:  # reading the first bytes of many files is mostly waiting
         counts = pool.map(lambda entry: _expected(cut, *entry[1:]), found)
         counts = list(tqdm(counts, "looking", len(found), leave=False, disable=None, unit="file", mininterval=0.5))
-    return [
-        Video(name, _split(name, validation, test), partial(load_video, name, path, cut), count)
-        for (name, path, _), count in zip(found, counts, strict=True)
-    ]
+    videos = []
+    for (name, path, _), count in zip(found, counts, strict=True):
+        split, parts = _split(name, validation, test), max(1, count // cut.part)
+        for i in range(parts):
+            start, last = i * cut.part, i == parts - 1
+            unique = name if parts == 1 else f"{name}#{i}"
+            load = partial(load_video, unique, path, cut, start, None if last else cut.part)
+            expected = count - start if last else cut.part
+            videos.append(Video(unique, split, load, -(-expected // cut.stride)))
+    return videos
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -131,36 +147,48 @@ def _split(name: str, validation: float, test: float) -> str:
 
 
 def _expected(cut: Cut, path: Path, pictures: int | None) -> int:
-    """How many frames there will be by what the head of the file says; 0 if it does not tell."""
-    if pictures is None:
-        try:
-            options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-            with av.open(str(path), options=options, metadata_errors="replace") as container:
-                rate = cut.fps or float(container.streams.video[0].average_rate or 0)
-                pictures = round((container.duration or 0) / av.time_base * rate)
-        except (av.error.FFmpegError, OSError, IndexError, UnicodeError):
-            return 0  # what is wrong will be told when it is read
-    return -(-pictures // cut.stride)
+    """About how many frames there are at ``cut.fps``; 0 if that cannot be told."""
+    if pictures is not None:
+        return pictures
+    try:
+        with opened(path) as (container, stream):
+            rate = float(stream.average_rate or 0)
+            if container.duration:
+                return round(container.duration / av.time_base * (cut.fps or rate))
+            packets = sum(packet.size > 0 for packet in container.demux(stream))
+            return round(packets * (cut.fps / rate if cut.fps and rate else 1))
+    except (UserError, av.error.FFmpegError, UnicodeError):
+        return 0  # what is wrong will be told when it is read
 
 
-def load_video(name: str, path: Path, cut: Cut) -> list[Recording]:
-    """The pieces of a video, each (T, image_size, image_size, channels); ``UserError`` if there are none."""
+def load_video(name: str, path: Path, cut: Cut, start: int = 0, count: int | None = None) -> list[Recording]:
+    """The pieces of ``count`` frames of a video, or of all from ``start`` on; ``UserError`` if there are none.
+
+    Each is (T, image_size, image_size, channels).
+    """
     size = (cut.image_size, cut.image_size)
     try:
-        frames, rate, _ = read_pixels(
-            path, size, cut.channels, fps=cut.fps, max_frames=10**9, min_frames=cut.min_frames
+        pixels = read_pixels(
+            path,
+            size,
+            cut.channels,
+            fps=cut.fps,
+            start=start,
+            max_frames=count or 10**9,
+            min_frames=cut.min_frames,
         )
     except UnicodeError as error:
         raise UserError("its name cannot be read: rename it.") from error
-    pieces = cut.pieces(frames.transpose(0, 2, 3, 1))
+    pieces = cut.pieces(pixels.frames.transpose(0, 2, 3, 1))
     if not pieces:
         raise UserError(
-            f"{path.name} has {len(frames)} frames and no piece of {cut.min_frames}: take a longer clip, or a smaller "
-            "--stride or --min_frames."
+            f"{path.name} has {len(pixels.frames)} frames and no piece of {cut.min_frames}: take a longer clip, or a "
+            "smaller --stride or --min_frames."
         )
-    fps = None if path.is_dir() and not cut.fps else rate / cut.stride
+    fps = None if path.is_dir() and not cut.fps else pixels.fps / cut.stride
     names = [name] if len(pieces) == 1 else [f"{name}#{i}" for i in range(len(pieces))]
-    return [Recording(n, piece, fps) for n, piece in zip(names, pieces, strict=True)]
+    notes = [*[""] * (len(pieces) - 1), pixels.damage]
+    return [Recording(n, piece, fps, note=note) for n, piece, note in zip(names, pieces, notes, strict=True)]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

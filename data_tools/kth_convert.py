@@ -18,7 +18,6 @@ import hashlib
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -81,7 +80,7 @@ def _places(kth_dir: Path) -> dict[str, Place]:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # zipfile raises errors of any kind at damaged files
             raise UserError(f"{path} is no whole zip archive: get it again.") from error
         for name in names:
             if match := FILE.fullmatch(PurePosixPath(name).name):
@@ -114,15 +113,15 @@ def _load(name: str, place: Place, first: int, last: int | None, image_size: int
         try:
             with zipfile.ZipFile(path) as archive:
                 unpacked = Path(archive.extract(member, folder))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except Exception as error:
             raise UserError(f"{member} in {path.name} is damaged: get the archive again.") from error
         return _read(name, unpacked, first, last, image_size)
 
 
 def _read(name: str, path: Path, first: int, last: int | None, image_size: int) -> Recording:
     count = max(last - first + 1, 0) if last else 10**9
-    frames, fps, _ = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
-    return Recording(name, frames.transpose(0, 2, 3, 1), fps)
+    pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    return Recording(name, pixels.frames.transpose(0, 2, 3, 1), pixels.fps, note=pixels.damage)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
         --out_dir data/so101-64
 
 Both kinds that are about are read: v2.x, with a file an episode, and v3.0, where a file holds many. ``--camera`` is a
-key such as ``observation.images.top`` or its last part; a set with one camera needs none. Column ``action`` is kept,
-(T, A) float32, where the set has one; with ``--stride`` both frames and actions are every so many of the episode's.
+key such as ``observation.images.top`` or its last part; a set with one camera needs none. Its frames may be in videos,
+or as pictures in the tables. Column ``action`` is kept, (T, A) float32, where the set has one; with ``--stride`` both
+frames and actions are every so many of the episode's.
 
 Episodes go to the splits that ``meta/info.json`` names, if there are others than train (``val`` and ``valid`` are
 ``validation``; an episode in none of them is left out). Else every 20th, from episode 0 on, is for validation, and the
@@ -16,6 +17,7 @@ one after it for testing.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,10 +33,12 @@ from PIL import Image
 from lgcvd.convert import SPLITS, Video, add_options, convert, main
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import CONTAINERS, fit
+from lgcvd.video import Load, fit, open_picture, opened
 
 EVERY = 20
 SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
+"""What reading damaged JSON and Parquet files raises."""
 MARGIN = 1.0
 """Seconds before an episode at which decoding starts, so that the key frame before its first frame is found."""
 
@@ -46,7 +50,8 @@ class Episode:
     index: int
     length: int
     """Frames."""
-    video: Path
+    video: Path | None
+    """None where pictures are in ``data``."""
     data: Path
     """Parquet file with its actions, and in v3.0 with those of others."""
     begin: float = 0.0
@@ -67,19 +72,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     info = _read_info(options.dataset_dir)
     camera = find_camera(info, options.camera)
     wanted = _range(options.episodes, "--episodes")
-    splits = _splits(info)
-    videos = [
-        Video(
-            f"episode_{episode.index:06d}",
-            split,
-            partial(_load, episode, info["fps"], options.stride, options.image_size),
-            -(-episode.length // options.stride),
-        )
-        for episode in list_episodes(options.dataset_dir, info, camera)
-        if episode.index in wanted and (split := splits(episode.index))
-    ]
     return convert(
-        videos,
+        list_videos(options.dataset_dir, info, camera, wanted, options.stride, options.image_size),
         (options.image_size, options.image_size, 3),
         options,
         source=f"LeRobot {options.dataset_dir.resolve().name}",
@@ -87,11 +81,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
     )
 
 
+def list_videos(folder: Path, info: dict, camera: str, episodes: range, stride: int, image_size: int) -> list[Video]:
+    """A video for each of ``episodes`` that is in a split."""
+    splits = _splits(info)
+    return [
+        Video(
+            f"episode_{episode.index:06d}",
+            split,
+            partial(_load, episode, camera, info["fps"], stride, image_size),
+            -(-episode.length // stride),
+        )
+        for episode in list_episodes(folder, info, camera)
+        if episode.index in episodes and (split := splits(episode.index))
+    ]
+
+
 def find_camera(info: dict, name: str | None) -> str:
     """The key of a camera by its name; raises ``UserError`` with all their names if it is not clear which is meant."""
-    cameras = [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
+    cameras = [key for key, feature in info["features"].items() if feature.get("dtype") in ("video", "image")]
     if not cameras:
-        raise UserError("the data set has no videos (pictures in its tables are not read): take one with videos.")
+        raise UserError("the data set has no cameras: take one with videos or pictures.")
     listed = ", ".join(cameras)
     if name is None:
         if len(cameras) > 1:
@@ -106,46 +115,52 @@ def find_camera(info: dict, name: str | None) -> str:
 def list_episodes(folder: Path, info: dict, camera: str) -> list[Episode]:
     """All episodes in order; raises ``UserError`` if what the set says of itself cannot be read."""
     version = str(info["codebase_version"])
+    films = info["features"][camera]["dtype"] == "video"
     try:
         if version.startswith("v2"):
-            episodes = _episodes_v2(folder, info, camera)
+            episodes = _episodes_v2(folder, info, camera, films)
         elif version.startswith("v3"):
-            episodes = _episodes_v3(folder, info, camera)
+            episodes = _episodes_v3(folder, info, camera, films)
         else:
             raise UserError(f"{folder} is of LeRobot's version {version}, and v2 and v3 are read: convert it to v3.0.")
+        if not all(episode.index >= 0 and episode.length > 0 for episode in episodes):
+            raise ValueError("an episode has a number below 0, or no frames")
+        return sorted(episodes, key=lambda episode: episode.index)
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except DAMAGED as error:
         raise UserError(
             f"{folder / 'meta'} does not list the episodes as LeRobot {version} does ({error}): get it again."
         ) from error
-    return sorted(episodes, key=lambda episode: episode.index)
 
 
-def _episodes_v2(folder: Path, info: dict, camera: str) -> list[Episode]:
+def _episodes_v2(folder: Path, info: dict, camera: str, films: bool) -> list[Episode]:
     episodes = []
     for line in (folder / "meta" / "episodes.jsonl").read_text().splitlines():
         if line.strip():
             row = json.loads(line)
             index, length = row["episode_index"], row["length"]
             place = {"episode_chunk": index // info["chunks_size"], "episode_index": index}
-            video = folder / info["video_path"].format(video_key=camera, **place)
+            video = folder / info["video_path"].format(video_key=camera, **place) if films else None
             episodes.append(Episode(index, length, video, folder / info["data_path"].format(**place)))
     return episodes
 
 
-def _episodes_v3(folder: Path, info: dict, camera: str) -> list[Episode]:
+def _episodes_v3(folder: Path, info: dict, camera: str, films: bool) -> list[Episode]:
     own = [f"videos/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")]
-    columns = ["episode_index", "length", "data/chunk_index", "data/file_index", *own]
+    columns = ["episode_index", "length", "data/chunk_index", "data/file_index", *(own if films else ())]
     episodes = []
     for path in sorted((folder / "meta" / "episodes").glob("*/*.parquet")):
         table = _parquet().read_table(path, columns=columns)
-        for index, length, data_chunk, data_file, chunk, file, begin, end in zip(
-            *(table[name].to_pylist() for name in columns), strict=True
-        ):
-            video = info["video_path"].format(video_key=camera, chunk_index=chunk, file_index=file)
-            data = info["data_path"].format(chunk_index=data_chunk, file_index=data_file)
-            episodes.append(Episode(index, length, folder / video, folder / data, begin, end))
+        rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+        for index, length, data_chunk, data_file, *place in rows:
+            data = folder / info["data_path"].format(chunk_index=data_chunk, file_index=data_file)
+            if not films:
+                episodes.append(Episode(index, length, None, data))
+                continue
+            chunk, file, begin, end = place
+            video = folder / info["video_path"].format(video_key=camera, chunk_index=chunk, file_index=file)
+            episodes.append(Episode(index, length, video, data, float(begin), float(end)))
     return episodes
 
 
@@ -157,15 +172,17 @@ def _read_info(folder: Path) -> dict:
     _parquet()
     try:
         info = json.loads(path.read_text())
-        used = {name: info[name] for name in ("codebase_version", "features", "data_path", "video_path")}
-        rest = {"chunks_size": info.get("chunks_size", 1000), "splits": info.get("splits") or {}}
+        used = {name: info[name] for name in ("codebase_version", "data_path")}
+        used["features"] = {name: dict(feature) for name, feature in info["features"].items()}
+        splits = {name: str(text) for name, text in (info.get("splits") or {}).items()}
+        rest = {"chunks_size": info.get("chunks_size", 1000), "video_path": info.get("video_path"), "splits": splits}
         if not (fps := float(info["fps"])) > 0:
             raise ValueError(f"fps is {fps:g}")
         return {**used, **rest, "fps": fps}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}): get it again.") from error
     except KeyError as error:
         raise UserError(f"{path} does not say its {error.args[0]}: get it again.") from error
+    except DAMAGED as error:
+        raise UserError(f"{path} is damaged ({error}): get it again.") from error
 
 
 def _parquet() -> Any:
@@ -196,13 +213,15 @@ def _range(text: str, where: str) -> range:
     return range(int(first or 0), int(end) if end else 10**9)
 
 
-def _load(episode: Episode, fps: float, stride: int, image_size: int) -> Recording:
+def _load(episode: Episode, camera: str, fps: float, stride: int, image_size: int) -> Recording:
     frames, count = [], 0
-    for count, picture in enumerate(islice(_pictures(episode, fps), episode.length), 1):
+    pictures = _decoded(episode, fps) if episode.video else _stored(episode, camera)
+    for count, picture in enumerate(islice(pictures, episode.length), 1):
         if (count - 1) % stride == 0:
-            frames.append(fit(Image.fromarray(picture.to_ndarray(format="rgb24")), (image_size, image_size), 3))
+            frames.append(fit(picture(), (image_size, image_size), 3))
     if count < episode.length:
-        raise UserError(f"{episode.video.name} has {count} of the episode's {episode.length} frames: get it again.")
+        file = (episode.video or episode.data).name
+        raise UserError(f"{file} has {count} of the episode's {episode.length} frames: get it again.")
     actions = _actions(episode)
     return Recording(
         f"episode_{episode.index:06d}",
@@ -212,13 +231,22 @@ def _load(episode: Episode, fps: float, stride: int, image_size: int) -> Recordi
     )
 
 
-def _pictures(episode: Episode, fps: float) -> Iterator[av.VideoFrame]:
+def _stored(episode: Episode, camera: str) -> Iterator[Load]:
+    """The pictures of an episode in its table: column ``camera``, of PNG or JPEG files with their names."""
+    try:
+        column = _rows(episode, camera)
+        files = [row["bytes"] for row in column.to_pylist()]
+        for i, file in enumerate(files):
+            yield partial(open_picture, io.BytesIO(file), Path(f"{episode.data.name}/{camera}/{i}"))
+    except DAMAGED as error:
+        raise UserError(f"{episode.data} cannot be read ({error}): get it again.") from error
+
+
+def _decoded(episode: Episode, fps: float) -> Iterator[Load]:
     """Decoded frames of an episode, and in v2.x whatever its file holds beyond it."""
     half = 0.5 / fps
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        with av.open(str(episode.video), options=options) as container:
-            stream = container.streams.video[0]
+        with opened(episode.video) as (container, stream):
             stream.thread_type = "AUTO"
             if episode.begin > MARGIN:
                 container.seek(int((episode.begin - MARGIN) / stream.time_base), stream=stream)
@@ -226,23 +254,32 @@ def _pictures(episode: Episode, fps: float) -> Iterator[av.VideoFrame]:
                 if frame.time >= episode.end - half:
                     return
                 if frame.time >= episode.begin - half:
-                    yield frame
-    except (av.error.FFmpegError, IndexError) as error:
+                    yield partial(_picture, frame)
+    except av.error.FFmpegError as error:
         raise UserError(f"{episode.video} cannot be read ({error}): get it again.") from error
 
 
+def _picture(frame: av.VideoFrame) -> Image.Image:
+    return Image.fromarray(frame.to_ndarray(format="rgb24"))
+
+
+def _rows(episode: Episode, column: str) -> Any:
+    """What a column of its table says of an episode, in order."""
+    own = [("episode_index", "=", episode.index)]
+    return _parquet().read_table(episode.data, columns=[column], filters=own)[column]
+
+
 def _actions(episode: Episode) -> np.ndarray | None:
-    """(T, A) float32, or None where there are none."""
+    """(T, A) float32, or None where there are none, or they are words."""
     if not episode.data.exists():
         return None
-    parquet = _parquet()
     try:
-        if "action" not in parquet.read_schema(episode.data).names:
+        schema = _parquet().read_schema(episode.data)
+        if "action" not in schema.names or "string" in str(schema.field("action").type):
             return None
-        rows = [("episode_index", "=", episode.index)]
-        column = parquet.read_table(episode.data, columns=["action"], filters=rows)["action"]
+        column = _rows(episode, "action")
         actions = np.array(column.to_pylist(), np.float32).reshape(len(column), -1)
-    except (OSError, ValueError, TypeError) as error:
+    except DAMAGED as error:
         raise UserError(f"{episode.data} cannot be read ({error}): get it again.") from error
     if len(actions) != episode.length:
         raise UserError(f"{episode.data.name} has {len(actions)} actions for {episode.length} frames: get it again.")

@@ -92,7 +92,7 @@ def _open(path: Path) -> np.ndarray:
         videos = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}: check --npy.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy reads the head as Python, and raises whatever that does
         raise UserError(f"{path} is no whole NumPy file: get mnist_test_seq.npy again.") from error
     if not isinstance(videos, np.ndarray) or videos.ndim != 4 or videos.dtype != np.uint8 or 0 in videos.shape:
         raise UserError(f"{path} does not hold uint8 videos (frames, videos, height, width): take mnist_test_seq.npy.")

@@ -12,7 +12,7 @@ come from up to 100 videos of each split, evenly spaced, and of those from up to
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +22,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lgcvd.convert import SPLITS, main
-from lgcvd.data import GENERATED, VideoFiles
+from lgcvd.data import GENERATED, Videos, open_videos, split_folders
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
-from lgcvd.shards import SUFFIXES, Shard, shard_paths
 from lgcvd.video import BACKGROUND, DARK, FAINT, OBSERVED, PICTURE_FPS, PREDICTED, TEXT, Colour, check_output, draft
 
 SAMPLED = 100
@@ -34,7 +33,8 @@ ROWS, COLUMNS = 3, 8
 """Videos of a split and frames of each on the sheet."""
 CELL = 128
 """Height of a frame on the sheet, about, in pixels."""
-SKIPPED_SHOWN = 20
+LISTED = 20
+"""Skipped videos of a split, and incomplete ones, that are told."""
 
 GREEN: Colour = (0, 158, 115)
 COLOURS = {"train": PREDICTED, "validation": OBSERVED, "test": GREEN}
@@ -45,13 +45,7 @@ class Part:
     """A split, or all there is where there are no splits."""
 
     split: str
-    lengths: Sequence[int]
-    fps: Sequence[float | None]
-    name: Callable[[int], str]
-    read: Callable[[int, range], np.ndarray]
-    """Frames (T, H, W, C) uint8 of a video."""
-    skipped: Sequence[tuple[str, str]] = ()
-    """What a conversion had to leave out, and why."""
+    videos: Videos
     shapes: set[tuple[int, int, int]] = field(default_factory=set)
     """H, W, C of the videos that were looked at."""
     motion: list[float] = field(default_factory=list)
@@ -59,16 +53,16 @@ class Part:
 
     def look(self) -> None:
         """Measure shapes and motion."""
-        for video in _evenly(len(self.lengths), SAMPLED):
-            frames = self.read(video, range(min(self.lengths[video], SAMPLED)))
+        for video in _evenly(len(self.videos.lengths), SAMPLED):
+            frames = self.videos.read(video, range(min(self.videos.lengths[video], SAMPLED)))
             self.shapes.add(frames.shape[1:])
             if len(frames) > 1:
                 self.motion.append(float(np.abs(np.diff(frames.astype(np.int16), axis=0)).mean()))
 
     def row(self) -> list[str]:
         """What the table says of it."""
-        lengths, rates = self.lengths, [rate for rate in self.fps if rate]
-        seconds = sum(length / rate for length, rate in zip(lengths, self.fps, strict=True) if rate)
+        lengths, rates = self.videos.lengths, [rate for rate in self.videos.fps if rate]
+        seconds = sum(length / rate for length, rate in zip(lengths, self.videos.fps, strict=True) if rate)
         shapes = [f"{w}x{h} {'gray' if c == 1 else 'RGB'}" for h, w, c in sorted(self.shapes)]
         return [
             self.split,
@@ -79,7 +73,7 @@ class Part:
             _span(rates) if rates else "unknown",
             f"{seconds / 3600:.3g}" if rates else "unknown",
             f"{median(self.motion):.2f}" if self.motion else "-",
-            str(len(self.skipped)),
+            str(len(self.videos.skipped)),
         ]
 
 
@@ -100,10 +94,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         part.look()
     print(table(parts))
     for part in parts:
-        for name, reason in part.skipped[:SKIPPED_SHOWN]:
-            print(f"skipped in {part.split}: {name}: {reason}")
-        if len(part.skipped) > SKIPPED_SHOWN:
-            print(f"skipped in {part.split}: {len(part.skipped) - SKIPPED_SHOWN} more")
+        for kind, entries in {"skipped": part.videos.skipped, "incomplete": part.videos.notes}.items():
+            for name, reason in entries[:LISTED]:
+                print(f"{kind} in {part.split}: {name}: {reason}")
+            if len(entries) > LISTED:
+                print(f"{kind} in {part.split}: {len(entries) - LISTED} more")
     sheet = draw_sheet(Path(options.data).resolve().name, parts)
     with draft(options.out) as path:
         sheet.save(path)
@@ -114,44 +109,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def find_parts(what: str, image_size: int) -> list[Part]:
     """The splits of whatever ``what`` is; raises ``UserError`` if it is nothing that can be trained on."""
     if what in GENERATED:
-        return [_digits(MovingDigits(split, image_size=image_size, motion=GENERATED[what])) for split in SPLITS]
-    path = Path(what)
-    if not path.exists():
-        raise UserError(f"there is no data {path}: give a folder, an HDF5 file, or one of {', '.join(GENERATED)}.")
-    if not path.is_dir() and path.suffix not in SUFFIXES:
-        raise UserError(f"{path} is no HDF5 file ({', '.join(SUFFIXES)}): give one, or the folder of the videos.")
-    splits = [split for split in SPLITS if path.is_dir() and (path / split).is_dir()]
-    return [_part(path / split, split, image_size) for split in splits] or [_part(path, "", image_size)]
+        motion = GENERATED[what]
+        return [Part(split, Digits(MovingDigits(split, image_size=image_size, motion=motion))) for split in SPLITS]
+    shape = (image_size, image_size, 3)
+    splits = split_folders(Path(what))
+    if splits:
+        return [Part(split, open_videos(path, shape)) for split, path in splits.items()]
+    videos = open_videos(Path(what), shape)
+    return [Part(videos.split or "all", videos)]
 
 
-def _part(path: Path, split: str, image_size: int) -> Part:
-    paths = shard_paths(path) if path.is_dir() else [path]
-    if not paths:
-        files = VideoFiles(path, (image_size, image_size, 3))
-        return Part(split or "all", files.lengths, files.fps, files.names.__getitem__, files.read)
-    shards = [Shard(path) for path in paths]
-    places = [(shard, video) for shard in shards for video in range(len(shard))]
+class Digits:
+    """Moving digits as a set of videos."""
 
-    def read(video: int, window: range) -> np.ndarray:
-        shard, within = places[video]
-        return shard.read(within, window)
+    def __init__(self, data: MovingDigits):
+        self._data, self.split = data, data.split
+        self.shape = (data.image_size, data.image_size, 1)
+        self.names = [f"clip {i}" for i in range(len(data))]
+        self.lengths, self.fps = [data.frames] * len(data), [PICTURE_FPS] * len(data)
+        self.skipped, self.notes = (), ()
 
-    return Part(
-        split or shards[0].split or "all",
-        [shard.lengths[video] for shard, video in places],
-        [shard.fps[video] for shard, video in places],
-        lambda video: places[video][0].names[places[video][1]],
-        read,
-        [entry for shard in shards for entry in shard.skipped],
-    )
-
-
-def _digits(data: MovingDigits) -> Part:
-    def read(video: int, window: range) -> np.ndarray:
-        return data[video].numpy().transpose(0, 2, 3, 1)[window.start : window.stop : window.step]
-
-    lengths, fps = [data.frames] * len(data), [PICTURE_FPS] * len(data)
-    return Part(data.split, lengths, fps, lambda video: f"clip {video}", read)
+    def read(self, video: int, window: range) -> np.ndarray:
+        return self._data[video].numpy().transpose(0, 2, 3, 1)[window.start : window.stop : window.step]
 
 
 def table(parts: Sequence[Part]) -> str:
@@ -183,7 +162,8 @@ def draw_sheet(title: str, parts: Sequence[Part]) -> Image.Image:
     """Frames of some videos of every split, evenly spaced in time, over the histogram of motion."""
     margin, gap, caption, head = 28, 6, 24, 44
     strips = {
-        part.split: [(_caption(part, i), _strip(part, i)) for i in _evenly(len(part.lengths), ROWS)] for part in parts
+        part.split: [(_caption(part, i), _strip(part, i)) for i in _evenly(len(part.videos.lengths), ROWS)]
+        for part in parts
     }
     pictures = [cell for rows in strips.values() for _, cells in rows for _, cell in cells]
     across = max((cell.width for cell in pictures), default=CELL)
@@ -221,14 +201,14 @@ def draw_sheet(title: str, parts: Sequence[Part]) -> Image.Image:
 
 
 def _caption(part: Part, video: int) -> str:
-    length, rate = part.lengths[video], part.fps[video]
-    return f"{part.name(video)}   {length} frames" + (f", {length / rate:.1f} s" if rate else "")
+    length, rate = part.videos.lengths[video], part.videos.fps[video]
+    return f"{part.videos.names[video]}   {length} frames" + (f", {length / rate:.1f} s" if rate else "")
 
 
 def _strip(part: Part, video: int) -> list[tuple[int, Image.Image]]:
     """Frames of a video with their numbers, evenly spaced from the first to the last."""
-    times = _evenly(part.lengths[video], COLUMNS)
-    return [(t, _cell(part.read(video, range(t, t + 1))[0])) for t in times]
+    times = _evenly(part.videos.lengths[video], COLUMNS)
+    return [(t, _cell(part.videos.read(video, range(t, t + 1))[0])) for t in times]
 
 
 def _cell(frame: np.ndarray) -> Image.Image:

@@ -68,8 +68,8 @@ def _read_list(path: Path) -> list[tuple[str, int]]:
 
 
 def _load(name: str, path: Path, image_size: int) -> Recording:
-    frames, fps, _ = read_pixels(path, (image_size, image_size), 3, max_frames=10**9)
-    return Recording(name, frames.transpose(0, 2, 3, 1), fps)
+    pixels = read_pixels(path, (image_size, image_size), 3, max_frames=10**9)
+    return Recording(name, pixels.frames.transpose(0, 2, 3, 1), pixels.fps, note=pixels.damage)
 
 
 if __name__ == "__main__":

@@ -14,3 +14,7 @@ def copy_last_frame(observed: Tensor, frames: int) -> Tensor:
 def blank_frame(observed: Tensor, frames: int) -> Tensor:
     """Black: for small bright things on black, hard to beat on PSNR."""
     return torch.cat([observed, torch.full_like(observed[:, -1:], -1).expand(-1, frames, -1, -1, -1)], dim=1)
+
+
+BASELINES = {"copy-last-frame": copy_last_frame, "blank-frame": blank_frame}
+"""Name -> baseline."""

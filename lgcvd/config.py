@@ -181,7 +181,7 @@ SMALL = TrainConfig(
     ema=0.999,
     loss="l2",
     times="from_noise",
-    tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
+    tasks=TaskMix(prediction=0.6, generation=0.1, interpolation=0.1, random=0.1, past=0.05, start=0.05),
 )
 """What the small presets share: a recipe for hours on a CPU (``benchmarks/recipes.py``)."""
 

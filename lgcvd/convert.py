@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from lgcvd.errors import UserError
 from lgcvd.progress import progress_bar
-from lgcvd.shards import Layout, Recording, Shard, write_shard
+from lgcvd.shards import Layout, Recording, open_shards, write_shard
 from lgcvd.video import draft
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 SETTINGS = "conversion.json"
 SPLITS = ("train", "validation", "test")
+
+SHARD_BYTES = 512 << 20
+"""Most pixels in a file, before they are compressed: it is made in memory."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Video:
     """What it gives: one recording, or the pieces that it is cut into. Raises ``UserError`` or ``OSError`` for a broken
     input, which is skipped and listed at the end."""
     frames: int
-    """How many there will be, as far as that is known beforehand: for the space check."""
+    """How many there will be, as far as that is known beforehand: for the space check, and to fill shards."""
 
 
 def add_options(parser: argparse.ArgumentParser, image_size: int = 64) -> None:
@@ -79,13 +83,13 @@ def convert(
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}.")
     frames = sum(video.frames for video in videos)
-    size = frames * shape[0] * shape[1] * shape[2]
+    size = frames * math.prod(shape)
     counts = ", ".join(f"{sum(v.split == s for v in videos)} {s}" for s in SPLITS)
     if options.dry_run:
         pixels = "x".join(map(str, shape))
         print(f"{source}: {counts} videos, about {frames} frames of {pixels}, at most {size / 1e9:.3g} GB")
         return 0
-    shards = _plan(videos, options.out_dir, options.videos_per_shard)
+    shards = _plan(videos, options.out_dir, options.videos_per_shard, SHARD_BYTES // math.prod(shape))
     _check_settings(
         options.out_dir / SETTINGS,
         {
@@ -123,17 +127,23 @@ def main(run: Callable[[], int]) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _plan(videos: Sequence[Video], out_dir: Path, videos_per_shard: int) -> dict[Path, list[Video]]:
-    """File -> what belongs in it; the same for the same videos."""
+def _plan(videos: Sequence[Video], out_dir: Path, most_videos: int, most_frames: int) -> dict[Path, list[Video]]:
+    """File -> what belongs in it; the same for the same videos. A single video may have more than ``most_frames``."""
     names = [video.name for video in videos]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two videos are named {twice}: rename one.")
     shards: dict[Path, list[Video]] = {}
     for split in SPLITS:
-        part = [video for video in videos if video.split == split]
-        for i in range(0, len(part), videos_per_shard):
-            shards[out_dir / split / f"shard_{i // videos_per_shard + 1:04d}.hdf5"] = part[i : i + videos_per_shard]
+        parts: list[list[Video]] = []
+        frames = 0
+        for video in (video for video in videos if video.split == split):
+            frames += video.frames
+            if not parts or len(parts[-1]) == most_videos or frames > most_frames:
+                parts.append([])
+                frames = video.frames
+            parts[-1].append(video)
+        shards |= {out_dir / split / f"shard_{i:04d}.hdf5": part for i, part in enumerate(parts, 1)}
     return shards
 
 
@@ -194,10 +204,12 @@ def _write(
 
 def _report(shards: dict[Path, list[Video]], out_dir: Path) -> int:
     """Say what is there now and what had to be left out."""
-    written = [Shard(path) for path in shards]
+    written = open_shards(list(shards))
     skipped = [entry for shard in written for entry in shard.skipped]
     count = sum(map(len, written))
     print(f"{out_dir}: {count} videos, {sum(sum(shard.lengths) for shard in written)} frames")
+    for name, note in (entry for shard in written for entry in shard.notes):
+        print(f"incomplete {name}: {note}", file=sys.stderr)
     for name, reason in skipped:
         print(f"skipped {name}: {reason}", file=sys.stderr)
     return 3 if skipped else 0

@@ -51,20 +51,30 @@ class Cost:
 
 
 class _NoNoise(Share):
-    """Noise without values, for a device without any."""
+    """Noise without values: some devices have none."""
 
     def noise(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.empty_like(x0)
+        return torch.zeros_like(x0)
 
 
 def cost_of(model_config: ModelConfig, config: TrainConfig, objective: Objective | None = None) -> Cost:
-    """The cost for one clip, found by going through an iteration with shapes alone, on torch's "meta" device."""
+    """The cost for one clip, found by going through an iteration with shapes alone, on torch's "meta" device.
+
+    A model whose path depends on values goes through one on the CPU, which can take seconds.
+    """
+    objective = objective or objective_of(config)
+    try:
+        return _cost_on("meta", model_config, objective)
+    except (RuntimeError, NotImplementedError):  # what asks for a value there
+        return _cost_on("cpu", model_config, objective)
+
+
+def _cost_on(device: str, config: ModelConfig, objective: Objective) -> Cost:
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.device("meta"):
-        model = build(model_config)
-    objective = objective or objective_of(config)
-    shape = (1, objective.clip_frames(model), model_config.channels, *model_config.image_size)
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        model = build(config)
+    clip = torch.zeros((1, objective.clip_frames(model), config.channels, *config.image_size), device=device)
     own = {weight.untyped_storage()._cdata for weight in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -74,7 +84,7 @@ def cost_of(model_config: ModelConfig, config: TrainConfig, objective: Objective
             kept[storage._cdata] = storage
         return tensor
 
-    stages = objective(model, torch.empty(shape, device="meta"), torch.Generator().manual_seed(0), _NoNoise())
+    stages = objective(model, clip, torch.Generator().manual_seed(0), _NoNoise())
     flops, activations = {}, 0
     while True:
         kept.clear()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
-from lgcvd.shards import Shard, shard_paths
+from lgcvd.shards import SUFFIXES, open_shards, shard_paths
 from lgcvd.video import VIDEOS, read_pixels
 
 GENERATED = {"digits": "reflect", "stochastic-digits": "stochastic"}
@@ -33,13 +33,21 @@ MOST_DECODED = 4 << 30
 
 
 class Videos(Protocol):
-    """A set of videos of one size."""
+    """A set of videos."""
 
+    split: str
+    """What it says of itself; may be empty."""
     names: Sequence[str]
     lengths: Sequence[int]
     fps: Sequence[float | None]
-    shape: tuple[int, int, int]
-    """H, W, C."""
+    skipped: Sequence[tuple[str, str]]
+    """What could not be had, and why."""
+    notes: Sequence[tuple[str, str]]
+    """Which videos are not whole, and what of them is missing."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, W, C of the first video; ``UserError`` if there is none."""
 
     def read(self, video: int, window: range) -> np.ndarray:
         """Frames of a video: (len(window), H, W, C) uint8."""
@@ -49,27 +57,28 @@ class Shards:
     """HDF5 files of ``lgcvd.shards`` as one set of videos."""
 
     def __init__(self, paths: Sequence[Path]):
-        self._shards = [Shard(path) for path in paths]
+        self._shards = open_shards(paths)
         self._ends = list(accumulate(len(shard) for shard in self._shards))
         self.names = [name for shard in self._shards for name in shard.names]
         self.lengths = [length for shard in self._shards for length in shard.lengths]
         self.fps = [rate for shard in self._shards for rate in shard.fps]
-        if not self.names:
-            raise UserError(f"{paths[0].parent} holds no videos: convert it again.")
-        self.shape = next(shard for shard in self._shards if len(shard)).shape(0)
+        self.skipped = [entry for shard in self._shards for entry in shard.skipped]
+        self.notes = [entry for shard in self._shards for entry in shard.notes]
+        self.split = self._shards[0].split
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        for shard in self._shards:
+            if len(shard):
+                return shard.shape(0)
+        raise UserError(f"{self._shards[0].path.parent} holds no videos: convert it again.")
 
     def __repr__(self) -> str:
         return _in_words(self)
 
     def read(self, video: int, window: range) -> np.ndarray:
         shard = bisect_right(self._ends, video)
-        frames = self._shards[shard].read(video - (self._ends[shard - 1] if shard else 0), window)
-        if frames.shape[1:] != self.shape:
-            raise UserError(
-                f"{self.names[video]} has frames of {_size(frames.shape[1:])}, the videos before it of "
-                f"{_size(self.shape)}: convert them to one size."
-            )
-        return frames
+        return self._shards[shard].read(video - (self._ends[shard - 1] if shard else 0), window)
 
 
 class VideoFiles:
@@ -79,18 +88,21 @@ class VideoFiles:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
         if not paths:
             raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
-        self.shape, self._frames, self.fps, size = shape, [], [], 0
-        for path in paths:
-            frames, fps, _ = read_pixels(path, shape[:2], shape[2], max_frames=10**9)
-            self._frames.append(frames.transpose(0, 2, 3, 1))
-            self.fps.append(fps)
+        self.split, self.shape, size = "", shape, 0
+        self._frames, self.fps, self.skipped, self.notes = [], [], [], []
+        self.names = [path.relative_to(folder).as_posix() for path in paths]
+        for name, path in zip(self.names, paths, strict=True):
+            pixels = read_pixels(path, shape[:2], shape[2], max_frames=10**9)
+            self._frames.append(pixels.frames.transpose(0, 2, 3, 1))
+            self.fps.append(pixels.fps)
+            if pixels.damage:
+                self.notes.append((name, pixels.damage))
             size += self._frames[-1].nbytes
             if size > MOST_DECODED:
                 raise UserError(
                     f"{folder} holds more than {MOST_DECODED >> 30} GB of frames: convert it with "
                     "data_tools/folder_convert.py first."
                 )
-        self.names = [path.relative_to(folder).as_posix() for path in paths]
         self.lengths = [len(frames) for frames in self._frames]
 
     def __repr__(self) -> str:
@@ -174,6 +186,11 @@ class Windows(Dataset):
     def _window(self, index: int) -> Tensor:
         video, start = self.place(index)
         frames = self.videos.read(video, range(start, start + self.reach, self.stride))
+        if frames.shape[1:] != self.videos.shape:
+            raise UserError(
+                f"{self.videos.names[video]} has frames of {_size(frames.shape[1:])}, the first video of "
+                f"{_size(self.videos.shape)}: convert them to one size."
+            )
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
 
 
@@ -201,19 +218,34 @@ def open(
     """
     if str(what) in GENERATED:
         return _digits(str(what), frames, shape, split, **options)
-    path = Path(what)
-    if not path.exists():
-        raise UserError(f"there is no data {path}: give a folder, an HDF5 file, or one of {', '.join(GENERATED)}.")
-    if path.is_dir() and (path / split).is_dir():
-        path = path / split
-    shards = shard_paths(path) if path.is_dir() else [path]
-    videos: Videos = Shards(shards) if shards else VideoFiles(path, shape)
+    splits = split_folders(Path(what))
+    if splits and split not in splits:
+        raise UserError(f"{what} has no folder {split}, only {', '.join(splits)}: make one, or give the other itself.")
+    path = splits.get(split, Path(what))
+    videos = open_videos(path, shape)
     if videos.shape != shape:
         raise UserError(
             f"{path} has frames of {_size(videos.shape)}, and {_size(shape)} are wanted: convert the source again "
             "with that --image_size, or set the model's size and channels."
         )
     return Windows(videos, frames, **options)
+
+
+def split_folders(path: Path) -> dict[Split, Path]:
+    """The folder of each split that a data set has; none where it is not divided."""
+    return {split: path / split for split in get_args(Split) if (path / split).is_dir()}
+
+
+def open_videos(path: Path, shape: tuple[int, int, int]) -> Videos:
+    """An HDF5 file, or a folder of them, or a folder of videos, which are cut and scaled to ``shape`` (H, W, C)."""
+    if not path.exists():
+        raise UserError(f"there is no data {path}: give a folder, an HDF5 file, or one of {', '.join(GENERATED)}.")
+    if path.is_dir():
+        shards = shard_paths(path)
+        return Shards(shards) if shards else VideoFiles(path, shape)
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path} is no HDF5 file ({', '.join(SUFFIXES)}): give one, or the folder of the videos.")
+    return Shards([path])
 
 
 def _digits(

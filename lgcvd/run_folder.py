@@ -58,7 +58,7 @@ class Validation:
         """(task, stage, time step) -> loss."""
         clips = video.from_uint8(self.clips.to(next(model.parameters()).device))
         losses = {}
-        for task in (name for name in self.objective.tasks.trained if name in LAYOUTS):
+        for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
                 t = round(level * (model.schedule.steps - 1))
                 only = TaskMix(**dict.fromkeys(asdict(TaskMix()), 0.0) | {task: 1.0})

@@ -1,8 +1,8 @@
 """Videos in HDF5 shards: the layout that the field shares, and a faster one of our own. Written whole or not at all.
 
 A set is a folder of ``shard_0001.hdf5``, ``shard_0002.hdf5``, ...; each file carries the attributes ``source`` (name of
-the data set) and ``split``, a data set ``skipped`` (JSON in UTF-8: names of what could not be read, and why), and in
-one of two layouts any number of videos, uint8:
+the data set) and ``split``, data sets ``skipped`` and ``notes`` (JSON in UTF-8: names of what could not be read, or not
+to its end, and why), and in one of two layouts any number of videos, uint8:
 
 "array", our own, written by default: one chunked array a video, so that a window is one read.
 
@@ -13,17 +13,24 @@ one of two layouts any number of videos, uint8:
 "frames", of MCVD (Voleti et al. 2022) and the sets that its authors publish: one array a frame.
 
     len/<i>             T
-    <i>/<t>             (H, W, C), lzf
+    <i>/<t>             (H, W, C), lzf; their gray frames are (H, W)
     <i>.attrs           name and fps (ours; theirs have none)
 
 A reader tells them apart by ``len``.
+
+We write HDF5 1.10, whose structure has checksums, and Fletcher-32 checksums of all pixels and numbers: HDF5 itself
+compares them and refuses what is damaged. Older files, such as the published ones, have none, and HDF5 can crash or go
+round for ever in a damaged one; so their structure is first walked through in a process of its own.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +50,18 @@ CHUNK = 4
 
 SUFFIXES = (".hdf5", ".h5")
 
+WALK = """
+import sys, h5py
+for path in sys.argv[1:]:
+    print(path, flush=True)
+    with h5py.File(path) as file:
+        file.attrs.get("source"), file.attrs.get("split")
+        file.visit(lambda name: None)
+"""
+"""Program that goes through all groups of files and the heads of all data sets, 10 microseconds each."""
+WALK_SECONDS = 60.0
+"""Longest that it may take for a file; one of a million frames takes a quarter of it."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -56,6 +75,8 @@ class Recording:
     """Frames a second, if known."""
     actions: np.ndarray | None = None
     """(T, A) float32: what moved things between a frame and the next."""
+    note: str = ""
+    """A sentence on what is missing; empty if the video is whole."""
 
     def __post_init__(self) -> None:
         check_frames(self.frames, self.name)
@@ -88,29 +109,37 @@ def write_shard(
 
     ``skipped`` are names of videos that could not be read, and why; it is looked at when ``recordings`` are at an end.
     """
-    frames, fps, names = [], [], []
-    # made in memory: a full disk is then an error of one plain write, which HDF5 itself does not survive
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    frames, fps, names, notes = [], [], [], []
+    image = io.BytesIO()  # a full disk is then an error of one plain write, which HDF5 itself does not survive
+    with h5py.File(image, "w", libver="v110") as file:
         _set_text(file, source=source, split=split)
         for i, recording in enumerate(recordings):
             frames.append(len(recording.frames))
             fps.append(math.nan if recording.fps is None else recording.fps)
             names.append(recording.name)
+            if recording.note:
+                notes.append((recording.name, recording.note))
             (_write_frames if layout == "frames" else _write_array)(file, str(i), recording)
             if recording.actions is not None:
-                file[f"actions/{i}"] = recording.actions.astype(np.float32)
+                _store(file, f"actions/{i}", recording.actions.astype(np.float32))
         if layout == "array":
-            file["frames"], file["fps"] = np.array(frames, np.int64), np.array(fps, np.float64)
-            file["names"] = np.array([name.encode() for name in names], "S")
-        file["skipped"] = np.frombuffer(json.dumps(list(skipped)).encode(), np.uint8)
-        file.flush()
-        image = file.id.get_file_image()
+            _store(file, "frames", np.array(frames, np.int64))
+            _store(file, "fps", np.array(fps, np.float64))
+            _store(file, "names", np.array([name.encode() for name in names], "S"))
+        for name, entries in {"skipped": list(skipped), "notes": notes}.items():
+            _store(file, name, np.frombuffer(json.dumps(entries).encode(), np.uint8))
     with draft(path) as part:
-        part.write_bytes(image)
+        part.write_bytes(image.getbuffer())
+
+
+def _store(file: h5py.File, name: str, values: np.ndarray, chunks: tuple[int, ...] = (), **options: object) -> None:
+    """With checksums, which HDF5 keeps for chunks: one, if nothing else is said. Nothing at all has none."""
+    checked = {"chunks": chunks or values.shape, "fletcher32": True, **options} if values.size else {}
+    file.create_dataset(name, data=values, **checked)
 
 
 def _set_text(place: h5py.Group, **texts: str) -> None:
-    """Attributes of fixed length: HDF5 can go round for ever in a damaged heap of texts of any length."""
+    """As attributes of fixed length, which lie among what has checksums; texts of any length would not."""
     place.attrs.update({name: np.bytes_(text.encode()) for name, text in texts.items() if text})
 
 
@@ -122,21 +151,20 @@ def _text(place: h5py.Group, name: str, default: str = "") -> str:
 def _write_array(file: h5py.File, key: str, recording: Recording) -> None:
     frames = recording.frames
     chunks = (min(CHUNK, len(frames)), *frames.shape[1:])
-    file.create_dataset(f"videos/{key}", data=frames, chunks=chunks, compression="lzf")
+    _store(file, f"videos/{key}", frames, chunks, compression="lzf")
 
 
 def _write_frames(file: h5py.File, key: str, recording: Recording) -> None:
     file[f"len/{key}"] = len(recording.frames)
-    group = file.create_group(key)
-    _set_text(group, name=recording.name)
-    if recording.fps is not None:
-        group.attrs["fps"] = recording.fps
     for t, frame in enumerate(recording.frames):
-        group.create_dataset(str(t), data=frame, compression="lzf")
+        _store(file, f"{key}/{t}", frame, compression="lzf")
+    _set_text(file[key], name=recording.name)
+    if recording.fps is not None:
+        file[key].attrs["fps"] = recording.fps
 
 
 class Shard:
-    """A file of videos, in either layout.
+    """A file of videos, in either layout. For files from elsewhere see ``open_shards``.
 
     Each process opens the file for itself, so that no two share a handle. Every method raises ``UserError`` where the
     file is not what it should be.
@@ -148,8 +176,7 @@ class Shard:
         with self._reading() as file:
             self.layout: Layout = "frames" if "len" in file else "array"
             self.source, self.split = _text(file, "source"), _text(file, "split")
-            skipped = file["skipped"][:].tobytes() if "skipped" in file else "[]"
-            self.skipped: list[tuple[str, str]] = [tuple(entry) for entry in json.loads(skipped)]
+            self.skipped, self.notes = _entries(file, "skipped"), _entries(file, "notes")
             index = self._frames_index if self.layout == "frames" else self._array_index
             self.lengths, self.fps, self.names = index(file)
         if min(self.lengths, default=1) < 1:
@@ -166,9 +193,7 @@ class Shard:
         with self._reading() as file:
             if self.layout == "frames":
                 return self._frame(file, video, 0).shape
-            stored = file[f"videos/{video}"]
-            check_frames(stored, f"{self.path}, video {video}")
-            return stored.shape[1:]
+            return self._array(file, video).shape[1:]
 
     def read(self, video: int, window: range) -> np.ndarray:
         """The frames ``window`` of a video: (len(window), H, W, C) uint8."""
@@ -178,33 +203,38 @@ class Shard:
             if self.layout == "frames":
                 frames = np.stack([self._frame(file, video, t) for t in window])
             else:
-                stored = file[f"videos/{video}"]
-                check_frames(stored, f"{self.path}, video {video}")
-                frames = stored[window.start : window[-1] + 1 : window.step]
+                frames = self._array(file, video)[window.start : window[-1] + 1 : window.step]
             if len(frames) != len(window):
                 raise UserError(f"{self.path} is damaged: video {video} is shorter than it says; convert it again.")
         check_frames(frames, f"{self.path}, video {video}")
         return frames
 
     def _frame(self, file: h5py.File, video: int, t: int) -> np.ndarray:
-        stored = file[f"{video}/{t}"]
+        stored = _in_chunks(file[f"{video}/{t}"])
         height, width, *_ = stored.shape
         if height * width > MAX_PIXELS:  # before so much memory is asked for
             raise ValueError(f"a frame of {height}x{width} pixels")
-        return stored[()]
+        return stored[()].reshape(height, width, -1)  # published gray frames are (H, W)
+
+    def _array(self, file: h5py.File, video: int) -> h5py.Dataset:
+        stored = _in_chunks(file[f"videos/{video}"])
+        check_frames(stored, f"{self.path}, video {video}")
+        return stored
 
     def actions(self, video: int) -> np.ndarray | None:
         """(T, A) float32, or None where the source has none."""
         with self._reading() as file:
-            return file[f"actions/{video}"][()] if f"actions/{video}" in file else None
+            return _in_chunks(file[f"actions/{video}"])[()] if f"actions/{video}" in file else None
 
     def _frames_index(self, file: h5py.File) -> tuple[list[int], list[float | None], list[str]]:
         lengths, fps, names = [], [], []
         for i in range(len(file["len"])):
             lengths.append(int(np.asarray(file[f"len/{i}"]).item()))
-            attributes = file[str(i)].attrs
-            fps.append(float(attributes["fps"]) if "fps" in attributes else None)
-            names.append(_text(file[str(i)], "name", f"{self.path.stem}/{i}"))
+            video = file[str(i)]
+            if len(video) != lengths[-1]:
+                raise ValueError(f"video {i} has {len(video)} frames of {lengths[-1]}")
+            fps.append(float(video.attrs["fps"]) if "fps" in video.attrs else None)
+            names.append(_text(video, "name", f"{self.path.stem}/{i}"))
         return lengths, fps, names
 
     def _array_index(self, file: h5py.File) -> tuple[list[int], list[float | None], list[str]]:
@@ -229,6 +259,52 @@ class Shard:
             raise UserError(
                 f"{self.path} is no whole file of videos ({_first_line(error)}): convert it again or remove it."
             ) from error
+
+
+def _entries(file: h5py.File, name: str) -> list[tuple[str, str]]:
+    """Names of videos, and what is said of each."""
+    stored = file[name][:].tobytes() if name in file else "[]"
+    return [(str(video), str(said)) for video, said in json.loads(stored)]
+
+
+def _has_checksums(path: Path) -> bool:
+    """Whether this is HDF5 1.10 or later, by the version of its superblock; true if there is no file to look at."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return True  # opening it will tell
+    return head[:8] == b"\x89HDF\r\n\x1a\n" and head[8:] >= b"\x03"
+
+
+def open_shards(paths: Sequence[Path]) -> list[Shard]:
+    """Files of videos, after a walk through those without checksums; ``UserError`` names what is damaged."""
+    unchecked = [path for path in paths if not _has_checksums(path)]
+    if unchecked:
+        _walk(unchecked)
+    return [Shard(path) for path in paths]
+
+
+def _walk(paths: Sequence[Path]) -> None:
+    """Raise ``UserError`` if HDF5 fails on a file, crashes, or takes longer than any whole file would."""
+    program = [sys.executable, "-c", WALK, *map(str, paths)]
+    try:
+        done = subprocess.run(program, capture_output=True, timeout=WALK_SECONDS * len(paths))
+        begun, failed = done.stdout, done.returncode != 0
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["HDF5 crashed"])[-1]
+    except subprocess.TimeoutExpired as stopped:
+        begun, failed = stopped.stdout or b"", True
+        reason = "HDF5 comes to no end with it"
+    if failed:
+        path = paths[max(0, len(begun.splitlines()) - 1)]
+        raise UserError(f"{path} is no whole file of videos ({reason}): convert it again or remove it.")
+
+
+def _in_chunks(stored: h5py.Dataset) -> h5py.Dataset:
+    """The same; ``ValueError`` if its chunks have other axes than itself, which HDF5 would read for ever."""
+    if stored.chunks and len(stored.chunks) != stored.ndim:
+        raise ValueError(f"chunks {stored.chunks} of an array {stored.shape}")
+    return stored
 
 
 def _first_line(error: Exception) -> str:

@@ -13,13 +13,18 @@ from functools import lru_cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from lgcvd.errors import UserError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 MAX_FRAMES = 1000
 """Frames of a clip that are read unless told otherwise."""
@@ -68,6 +73,19 @@ class Clip:
     """Sentences on what the user should know: the file is cut short, or goes on; empty if there is nothing to say."""
 
 
+class Pixels(NamedTuple):
+    """What was read from a file, as bytes."""
+
+    frames: np.ndarray
+    """(T, C, H, W) uint8."""
+    fps: float
+    """Frames a second, on average."""
+    damage: str
+    """What is missing, as a sentence; empty if the file is whole."""
+    note: str
+    """That and all else that the user should know."""
+
+
 def from_uint8(frames: Tensor) -> Tensor:
     """uint8 in [0, 255] -> float32 in [-1, 1]."""
     return frames.float() / 127.5 - 1
@@ -79,6 +97,11 @@ def to_uint8(video: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
+
+SEEK_FROM = 50
+"""From this frame on, the way to it is looked for in the file's index instead of being decoded."""
+ONE_FRAME_A_PACKET = ("h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4", "mjpeg", "ffv1")
+"""Decoders of formats whose packets are a frame each."""
 
 Load = Callable[[], Image.Image]
 """Makes the picture of a frame, upright, without alpha. Called only for frames that are used."""
@@ -98,13 +121,12 @@ def read_clip(
 
     The largest centred part with the shape of ``image_size`` (height, width) is kept. ``fps`` takes, at every 1/fps
     second, the frame that is on the screen; without it every frame is taken. ``start`` frames are left out, then up to
-    ``max_frames`` are read, and nothing behind them is decoded. Raises ``UserError`` if the file cannot be read or
+    ``max_frames`` are read, and nothing behind them is decoded, nor, where frames can be counted without decoding them,
+    much before them. Raises ``UserError`` if the file cannot be read or
     gives fewer than ``min_frames``.
     """
-    frames, rate, note = read_pixels(
-        path, image_size, channels, fps=fps, start=start, max_frames=max_frames, min_frames=min_frames
-    )
-    return Clip(from_uint8(torch.from_numpy(frames)), rate, note)
+    pixels = read_pixels(path, image_size, channels, fps=fps, start=start, max_frames=max_frames, min_frames=min_frames)
+    return Clip(from_uint8(torch.from_numpy(pixels.frames)), pixels.fps, pixels.note)
 
 
 def read_pixels(
@@ -116,8 +138,8 @@ def read_pixels(
     start: int = 0,
     max_frames: int = MAX_FRAMES,
     min_frames: int = 1,
-) -> tuple[np.ndarray, float, str]:
-    """What ``read_clip`` reads, as bytes: frames (T, C, H, W) uint8, their rate and the note."""
+) -> Pixels:
+    """What ``read_clip`` reads, as bytes."""
     path = Path(path)
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UserError(f"the frame rate must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {fps:g}.")
@@ -125,19 +147,23 @@ def read_pixels(
         raise UserError(f"the start frame must be 0 or more, not {start}.")
     if not path.exists():
         raise UserError(f"there is no file {path}: check the name.")
-    notes: list[str] = []
-    source = _folder_frames(path, fps or PICTURE_FPS) if path.is_dir() else _file_frames(path, notes)
+    damage: list[str] = []
+    entry = None if path.is_dir() or fps or start < SEEK_FROM else _find_entry(path, start)
+    source = _folder_frames(path, fps or PICTURE_FPS) if path.is_dir() else _file_frames(path, damage, entry)
     if fps and not path.is_dir():
         source = _at_rate(source, fps)
     times, pictures = [], []
-    for time, load in islice(source, start, start + max_frames):
+    passed = start - (entry.index if entry else 0)
+    for time, load in islice(source, passed, passed + max_frames):
         times.append(time)
         pictures.append(fit(load(), image_size, channels))
     if len(pictures) < min_frames:
         raise UserError(_too_few(path, start, len(pictures), min_frames))
+    notes = []
     if next(source, None):
-        notes.insert(0, f"{path.name} goes on after frame {start + len(pictures) - 1}; the rest was not read.")
+        notes.append(f"{path.name} goes on after frame {start + len(pictures) - 1}; the rest was not read.")
     source.close()
+    notes += damage
     gaps = [b - a for a, b in pairwise(times)]
     if gaps and max(gaps) > 1.5 * median(gaps) + 0.002:
         notes.append(
@@ -146,7 +172,7 @@ def read_pixels(
         )
     seconds = sum(gaps)
     rate = fps or (round(len(gaps) / seconds, 3) if seconds > 0 else PICTURE_FPS)
-    return np.stack(pictures), min(max(rate, MIN_FPS), MAX_FPS), " ".join(notes)
+    return Pixels(np.stack(pictures), min(max(rate, MIN_FPS), MAX_FPS), " ".join(damage), " ".join(notes))
 
 
 def _too_few(path: Path, start: int, count: int, wanted: int) -> str:
@@ -163,22 +189,66 @@ def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:
         raise UserError(f"the folder {folder} has no pictures ({', '.join(PICTURES)}): give a folder of frames.")
     order = sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name.lower())])
     for index, path in enumerate(order):
-        yield index / fps, partial(_open_picture, path)
+        yield index / fps, partial(open_picture, path, path)
 
 
-def _open_picture(path: Path) -> Image.Image:
+def open_picture(file: Path | BinaryIO, path: Path) -> Image.Image:
+    """A picture, upright, without alpha; ``UserError`` with the name ``path`` if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             _check_pixels(path, *image.size)
             if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's conversion would clip instead of scale
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return _without_alpha(ImageOps.exif_transpose(image))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise errors of any kind at damaged files
         raise UserError(f"the picture {path} cannot be read: remove it or export it again.") from error
 
 
-def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
-    """Frames of a video file with their times in seconds; says in ``notes`` if the file ends too early."""
+class Entry(NamedTuple):
+    """A key frame at which a video can be entered."""
+
+    index: int
+    """Which frame it is."""
+    pts: int
+    """When it is shown, in ticks of the stream."""
+    first: float
+    """When the first frame of the file is shown, in seconds."""
+
+
+def _find_entry(path: Path, start: int) -> Entry | None:
+    """The last key frame up to frame ``start``; None where it is not certain which frame that is.
+
+    It is where every packet is one frame and tells its time. That decoding does begin there is tried out.
+    """
+    import av
+
+    times, keys = [], []
+    try:
+        with opened(path) as (container, stream):
+            if stream.codec_context is None or stream.codec_context.name not in ONE_FRAME_A_PACKET:
+                return None
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    times.append(packet.pts)
+                    keys += [packet.pts] if packet.is_keyframe else []
+            if None in times or len(set(times)) < len(times) or not times or [min(times)] != keys[:1]:
+                return None
+            times.sort()
+            entry = max(pts for pts in keys if pts <= times[min(start, len(times) - 1)])
+            container.seek(entry, stream=stream)
+            shown = next((frame for frame in container.decode(stream) if frame.pts is None or frame.pts >= entry), None)
+            if shown is None or shown.pts != entry or shown.is_corrupt:
+                return None
+            return Entry(times.index(entry), entry, float(times[0] * stream.time_base))
+    except av.error.FFmpegError:
+        return None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A video file, and its stream of pictures; ``UserError`` if it is none."""
     import av
 
     if path.stat().st_size == 0:
@@ -195,10 +265,23 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             raise UserError(f"{path.name} has no pictures in it, only sound: choose a file with a video track.")
-        stream = streams[0]
+        yield container, streams[0]
+
+
+def _file_frames(path: Path, damage: list[str], entry: Entry | None) -> Iterator[tuple[float, Load]]:
+    """Frames of a video file, from ``entry`` on, with their times in seconds.
+
+    Says in ``damage`` if the file ends too early.
+    """
+    import av
+
+    with opened(path) as (container, stream):
         decoder = _decoder(path, stream)
         rate = float(stream.average_rate or stream.guessed_rate or PICTURE_FPS)
         count, damaged, first, end = 0, False, None, 0.0
+        if entry:
+            count, first = entry.index, entry.first
+            container.seek(entry.pts, stream=stream)
         try:
             for packet in container.demux(stream):
                 try:
@@ -207,6 +290,8 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
                     damaged = True
                     continue
                 for frame in decoded:
+                    if entry and frame.pts is not None and frame.pts < entry.pts:
+                        continue
                     if frame.is_corrupt:
                         damaged = True
                         continue
@@ -222,9 +307,9 @@ def _file_frames(path: Path, notes: list[str]) -> Iterator[tuple[float, Load]]:
     length, told = end - first, f"{count} of its {declared} frames" if declared else f"{count} frames"
     # a trimmed clip declares frames that it does not show, but it lasts as long as it says
     if length < seconds - (1.5 / rate if declared > count else 0.2 + 0.1 * seconds):
-        notes.append(f"{path.name} is cut short: {told} could be read, {length:.1f} of {seconds:.1f} seconds.")
+        damage.append(f"{path.name} is cut short: {told} could be read, {length:.1f} of {seconds:.1f} seconds.")
     elif damaged:
-        notes.append(f"{path.name} is damaged: {count} frames could be read, some are missing.")
+        damage.append(f"{path.name} is damaged: {count} frames could be read, some are missing.")
 
 
 def _decoder(path: Path, stream):
@@ -423,7 +508,7 @@ def side_by_side_frames(
     height: int = 320,
 ) -> Iterator[Tensor]:
     """``panel_frames`` of what is real and what was made; where ``truth`` is None, its panel says so."""
-    truth = prediction[:0] if truth is None else truth
+    truth = prediction[:0] if truth is None else truth[: len(prediction)]
     return panel_frames(dict(zip(labels, (truth, prediction), strict=True)), context_frames, {labels[0]}, height)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -111,6 +112,13 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(how: signal.Signals, tmp
     assert missing > 0
     assert run(tmp_path / "out", made=videos(12)) == 3
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_shards_hold_what_fits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convert, "SHARD_BYTES", 50 * 8 * 8 * 3)
+    assert run(tmp_path, "--videos_per_shard", "3", made=[*videos(3), replace(videos(8)[7], frames=70)]) == 0
+    paths = sorted((tmp_path / "train").glob("*.hdf5"))
+    assert [Shard(path).names for path in paths] == [["v00", "v01"], ["v02"], ["v07"]]
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):

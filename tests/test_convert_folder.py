@@ -10,6 +10,7 @@ import pytest
 from media import FAST, bad_clip, flat, grays, noise, write_clip, write_gif
 from PIL import Image
 
+from data_tools import folder_convert
 from data_tools.folder_convert import Cut, list_videos, run
 from lgcvd import UserError
 from lgcvd import data as datasets
@@ -157,7 +158,8 @@ def test_broken_files_are_left_out_and_listed(tmp_path: Path, capsys: pytest.Cap
     cut = write_clip(source / "cut short.mp4", noise(20), options={**FAST, "g": "1"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     assert converted(source, tmp_path / "out", "--validation", "0", "--test", "0") == 3
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped ")]
+    lines = capsys.readouterr().err.splitlines()
+    told = [line for line in lines if line.startswith("skipped ")]
     assert len(told) == len(kinds)
     for line, kind in zip(told, sorted(kinds), strict=True):
         assert line.startswith(f"skipped {kind}/")
@@ -165,6 +167,37 @@ def test_broken_files_are_left_out_and_listed(tmp_path: Path, capsys: pytest.Cap
     ((name, (_, frames, _)),) = videos(tmp_path / "out").items()
     assert name == "cut short.mp4"
     assert 5 <= len(frames) <= 10
+    (incomplete,) = [line for line in lines if line.startswith("incomplete ")]
+    assert f"cut short.mp4: cut short.mp4 is cut short: {len(frames)} of its 20 frames" in incomplete
+
+
+def test_what_is_cut_short_is_listed_every_time_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture):
+    cut = write_clip(tmp_path / "a.mp4", noise(20), options={**FAST, "g": "1"})
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    for _ in range(2):
+        assert converted(tmp_path, tmp_path / "out", "--max_frames", "4") == 0
+        assert capsys.readouterr().err.count("incomplete a.mp4#") == 1
+
+
+def test_long_videos_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = tmp_path / "source"
+    write_pictures(source / "c", grays(25, 16, 16))
+    write_clip(source / "a.mp4", grays(25), options={**FAST, "g": "5"})
+    write_gif(source / "b.gif", [flat(8 * i, 16, 16) for i in range(19)], [100] * 19)
+    more = ["--validation", "0", "--test", "0"]
+    monkeypatch.setattr(folder_convert, "PART_BYTES", 10 * 16 * 16 * 3)
+    assert converted(source, tmp_path / "whole", *more) == 0
+    found = {name: which(frames) for name, (_, frames, _) in videos(tmp_path / "whole").items()}
+    assert found == {
+        "a.mp4#0": [*range(10)],
+        "a.mp4#1": [*range(10, 25)],
+        "b.gif": [*range(19)],
+        "c#0": [*range(10)],
+        "c#1": [*range(10, 25)],
+    }
+    assert converted(source, tmp_path / "pieces", *more, "--stride", "2", "--max_frames", "4", "--fps", "10") == 0
+    found = [which(frames) for name, (_, frames, _) in videos(tmp_path / "pieces").items() if name[0] != "b"]
+    assert found == 2 * [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 20, 22]]  # 24 alone is too short
 
 
 def test_a_wrong_place_and_senseless_options_are_told(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -200,6 +201,34 @@ def test_the_only_camera_needs_no_name_and_a_set_without_tables_has_no_actions(r
     assert [moves for _, _, moves in found.values()] == [None, None]
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_pictures_in_tables(robot: Path, tmp_path: Path, words: bool, capsys: pytest.CaptureFixture):
+    """Feature "image": a column of structs, PNG in ``bytes``; and actions of another type."""
+    change(robot, video_path=None, features={key: {"dtype": "image", "shape": [48, 64, 3]} for key in CAMERAS})
+    shutil.rmtree(robot / "videos")
+    listed = robot / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    if listed.exists():
+        rows = pq.read_table(listed)
+        pq.write_table(rows.drop([name for name in rows.column_names if name.startswith("videos/")]), listed)
+    for path in (robot / "data").rglob("*.parquet"):
+        rows = pq.read_table(path).to_pylist()
+        for row in rows:
+            picture = io.BytesIO()
+            frame = scene(CAMERAS[1], row["episode_index"])[row["frame_index"]]
+            Image.fromarray(frame).save(picture, "PNG")
+            damage = row["episode_index"] == 4 and row["frame_index"] == 2
+            row[CAMERAS[1]] = {"bytes": picture.getvalue()[: 40 if damage else None], "path": "frame_000001.png"}
+            row["action"] = "push" if words else row["action"]
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    assert convert(robot, tmp_path / "out", "--camera", "wrist", "--stride", "2") == 3
+    assert "wrist/2 cannot be read" in capsys.readouterr().err
+    found = written(tmp_path / "out")
+    assert found.keys() == {0, 1, 2, 3}
+    for i, (_, frames, moves) in found.items():
+        np.testing.assert_array_equal(frames, shrunk(scene(CAMERAS[1], i)[::2]))
+        np.testing.assert_array_equal(moves, None if words else actions(i)[::2])
+
+
 def test_the_result_is_trained_on(robot: Path, tmp_path: Path):
     convert(robot, tmp_path / "out", "--camera", "top")
     clips = data.open(tmp_path / "out", frames=9, shape=(16, 16, 3), split="train", draws=4, jitter=0.1)
@@ -287,8 +316,8 @@ def test_other_folders_get_a_sentence(robot: Path, tmp_path: Path):
     assert "LeRobot's version v1.6" in told()
     change(robot, codebase_version=info["codebase_version"], splits={"train": "all", "test": "50%"})
     assert "splits in meta/info.json must be like 0:50" in told()
-    change(robot, splits={}, features={"observation.image": {"dtype": "image"}})
-    assert "has no videos" in told()
+    change(robot, splits={}, features={"observation.state": {"dtype": "float32"}})
+    assert "has no cameras" in told()
     change(robot, fps="fast", features=info["features"])
     assert "info.json is damaged" in told()
     change(robot, fps=FPS)

@@ -133,6 +133,8 @@ def test_open_tells_kinds_apart(tmp_path: Path):
 
     assert lengths("set") == lengths("set/train") == lengths("published") == [7, 3, 12]
     assert lengths("set", split="validation") == [5]
+    with pytest.raises(UserError, match="set has no folder test, only train, validation: make one, or give the other"):
+        lengths("set", split="test")
     assert lengths("set/train/shard_0002.hdf5") == [12]
     films = data.open(tmp_path / "films", frames=7, shape=SHAPE)
     assert films.videos.names == ["inside/a b ü.mp4"]
@@ -153,10 +155,12 @@ def test_open_says_what_is_wrong(tmp_path: Path):
     write(tmp_path / "set")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.hdf5").write_text("no shard")
+    (tmp_path / "notes.txt").write_text("no shard")
     cases = {
         "nowhere": "there is no data .*nowhere: give a folder",
         "empty": "holds no HDF5 shards and no videos",
         "text.hdf5": r"text\.hdf5 is no whole file of videos",
+        "notes.txt": r"notes\.txt is no HDF5 file \(\.hdf5, \.h5\): give one, or the folder of the videos",
         "set": "has frames of 8x8 pixels with 3 channels, and 16x16 pixels with 1 channel are wanted",
     }
     for what, sentence in cases.items():
@@ -173,7 +177,7 @@ def test_videos_of_other_sizes_in_one_set_are_told(tmp_path: Path):
     large = np.zeros((5, 16, 16, 3), np.uint8)
     write_shard(tmp_path / "b.hdf5", [Recording("large", large)], source="", split="")
     windows = data.open(tmp_path, frames=2, shape=SHAPE)
-    with pytest.raises(UserError, match="large has frames of 16x16 pixels with 3 channels, the videos before"):
+    with pytest.raises(UserError, match="large has frames of 16x16 pixels with 3 channels, the first video of"):
         list(windows)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lgcvd import UserError
-from lgcvd.shards import Recording, Shard, shard_paths, write_shard
+from lgcvd import UserError, shards
+from lgcvd.shards import Recording, Shard, open_shards, shard_paths, write_shard
 
 LAYOUTS = ("array", "frames")
 
@@ -23,6 +23,7 @@ def recordings(count: int = 3, frames: int = 9) -> list[Recording]:
             frames=rng.integers(0, 256, (frames + i, 6, 8, 3), np.uint8),
             fps=None if i == 1 else 10.5,
             actions=rng.random((frames + i, 2), np.float32) if i == 2 else None,
+            note="it is cut short." if i == 1 else "",
         )
         for i in range(count)
     ]
@@ -43,6 +44,7 @@ def test_what_was_written_is_read(layout: str, tmp_path):
     assert shard.names == [recording.name for recording in made]
     assert shard.fps == [10.5, None, 10.5]
     assert shard.lengths == [9, 10, 11]
+    assert shard.notes == [("clip 1 ö", "it is cut short.")]
     for i, recording in enumerate(made):
         assert np.array_equal(shard.read(i, range(shard.lengths[i])), recording.frames)
         assert shard.shape(i) == (6, 8, 3)
@@ -53,8 +55,8 @@ def test_what_was_written_is_read(layout: str, tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(start=st.integers(0, 8), stride=st.integers(1, 4), length=st.integers(1, 9))
-def test_windows_are_slices(layout: str, shards, start: int, stride: int, length: int):
-    made, opened = shards
+def test_windows_are_slices(layout: str, written, start: int, stride: int, length: int):
+    made, opened = written
     window = range(start, start + (length - 1) * stride + 1, stride)
     if window[-1] < 9:
         assert np.array_equal(opened[layout].read(0, window), made[0].frames[start : window[-1] + 1 : stride])
@@ -64,7 +66,7 @@ def test_windows_are_slices(layout: str, shards, start: int, stride: int, length
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
+def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     for layout in LAYOUTS:
         made = write(folder / f"{layout}.hdf5", layout)
@@ -93,6 +95,17 @@ def test_a_published_file_without_our_attributes_is_read(tmp_path):
     shard = Shard(tmp_path / "shard_0001.hdf5")
     assert (shard.names, shard.fps, shard.split) == (["shard_0001/0"], [None], "")
     assert np.array_equal(shard.read(0, range(3)), frames)
+
+
+def test_published_gray_frames_have_two_axes(tmp_path):
+    frames = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["len/0"] = 3
+        for t, frame in enumerate(frames):
+            file.create_dataset(f"0/{t}", data=frame, dtype="uint8", compression="lzf")
+    shard = Shard(tmp_path / "a.hdf5")
+    assert shard.shape(0) == (4, 4, 1)
+    assert np.array_equal(shard.read(0, range(3)), frames[..., None])
 
 
 def test_the_same_recordings_give_the_same_bytes(tmp_path):
@@ -150,7 +163,7 @@ def test_full_disk_is_told(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 
 def read_everything(path) -> None:
-    shard = Shard(path)
+    (shard,) = open_shards([path])
     for i, length in enumerate(shard.lengths):
         shard.shape(i)
         shard.actions(i)
@@ -167,6 +180,17 @@ def test_truncated_files_are_told(layout: str, tmp_path):
             read_everything(tmp_path / "b.hdf5")
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_flipped_bit_is_told(layout: str, tmp_path, small_files):
+    whole = small_files[layout]
+    for bit in np.random.default_rng(0).choice(8 * len(whole), 600, replace=False):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "b.hdf5").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"b\.hdf5"):
+            read_everything(tmp_path / "b.hdf5")
+
+
 @pytest.fixture(scope="module")
 def small_files(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("fuzz")
@@ -177,17 +201,47 @@ def small_files(tmp_path_factory) -> dict[str, bytes]:
     return files
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=600, derandomize=True)  # HDF5 itself hangs on rare files: not on these
-@given(data=st.data())
-def test_flipped_bits_never_give_another_error(layout: str, small_files, tmp_path_factory, data):
-    damaged = bytearray(small_files[layout])
-    for place in data.draw(st.lists(st.integers(0, 8 * len(damaged) - 1), min_size=1, max_size=8)):
-        damaged[place // 8] ^= 1 << place % 8
-    path = tmp_path_factory.getbasetemp() / f"{layout}-damaged.hdf5"
-    path.write_bytes(damaged)
-    with suppress(UserError):
-        read_everything(path)
+def without_checksums(path, frames: int = 2) -> None:
+    """A file such as the field publishes."""
+    with h5py.File(path, "w") as file:
+        for i, recording in enumerate(recordings(2, frames)):
+            file[f"len/{i}"] = len(recording.frames)
+            for t, frame in enumerate(recording.frames):
+                file.create_dataset(f"{i}/{t}", data=frame, compression="lzf")
+
+
+def test_flipped_bits_where_nothing_has_checksums_never_give_another_error(tmp_path):
+    without_checksums(tmp_path / "a.hdf5")
+    whole, rng = (tmp_path / "a.hdf5").read_bytes(), np.random.default_rng(0)
+    for _ in range(25):
+        damaged = bytearray(whole)
+        for bit in rng.integers(8 * len(whole), size=rng.integers(1, 60)):
+            damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "b.hdf5").write_bytes(damaged)
+        with suppress(UserError):
+            read_everything(tmp_path / "b.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("while True: pass", "HDF5 comes to no end with it"), ("import os; os.kill(os.getpid(), 11)", "HDF5 crashed")],
+)
+def test_what_hdf5_does_not_come_back_from_is_told(program, reason, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    without_checksums(tmp_path / "a.hdf5")
+    monkeypatch.setattr(shards, "WALK", program)
+    monkeypatch.setattr(shards, "WALK_SECONDS", 0.5)
+    write(tmp_path / "b.hdf5", "array")
+    open_shards([tmp_path / "b.hdf5"])  # its structure has checksums
+    with pytest.raises(UserError, match=rf"a\.hdf5 is no whole .*{reason}"):
+        open_shards([tmp_path / "b.hdf5", tmp_path / "a.hdf5"])
+
+
+def test_the_damaged_one_of_several_is_named(tmp_path):
+    for name in "abc":
+        without_checksums(tmp_path / name)
+    (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"/b is no whole file of videos \(OSError.*truncated"):
+        open_shards([tmp_path / name for name in "abc"])
 
 
 @given(

@@ -98,15 +98,9 @@ def test_a_twentieth_to_validate_and_to_test() -> None:
         assert counts == [clips, fewer, fewer]
 
 
-def program(monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["simulate_pushing.py", *options])
-    return run()
-
-
-def test_the_program_writes_every_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_writes_every_split(tmp_path: Path) -> None:
     folder = tmp_path / "pushing"
-    options = ["--clips", "1", "--image_size", "16", "--out_dir", str(folder), "--workers", "1"]
-    assert program(monkeypatch, *options) == 0
+    assert run(["--clips", "1", "--image_size", "16", "--out_dir", str(folder), "--workers", "1"]) == 0
     for split in ("train", "validation", "test"):
         shard = Shard(folder / split / "shard_0001.hdf5")
         assert (shard.lengths, shard.fps) == ([FRAMES], [FPS])
@@ -115,6 +109,6 @@ def test_the_program_writes_every_split(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("option", [("--clips", "0"), ("--image_size", "4"), ("--seed", "-1")])
-def test_the_program_refuses_nonsense(option: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_refuses_nonsense(option: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=option[0]):
-        program(monkeypatch, "--clips", "1", "--out_dir", str(tmp_path / "out"), *option)
+        run(["--clips", "1", "--out_dir", str(tmp_path / "out"), *option])

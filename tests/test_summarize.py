@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.summarize import CELL, COLUMNS, Part, draw_sheet, find_parts, run, table
+from data_tools.summarize import CELL, COLUMNS, draw_sheet, find_parts, run, table
 from lgcvd import UserError
 from lgcvd.convert import main
 from lgcvd.shards import Recording, write_shard
@@ -67,8 +68,17 @@ def test_videos_of_a_folder(tmp_path: Path):
     for part in (train, validation):
         part.look()
     assert train.row()[:6] == ["train", "2", "21", "9 / 10.5 / 12", "16x16 RGB", "10"]
-    assert train.name(0) == "two.mp4"
+    assert train.videos.names == ["two.mp4", "x/one.mp4"]
     assert validation.motion == [pytest.approx(8, abs=1)]
+
+
+def test_several_sizes_and_incomplete_videos_are_told(tmp_path: Path, capsys: pytest.CaptureFixture):
+    made = [recording("a", 4, 1), replace(recording("b", 4, 1, shape=(8, 8, 3)), note="b is cut short.")]
+    write_shard(tmp_path / "a.hdf5", made, source="", split="")
+    assert run([str(tmp_path), "--out", str(tmp_path / "sheet.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert cells(lines[1])[4] == "2 sizes"
+    assert lines[2] == "incomplete in all: b: b is cut short."
 
 
 def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
@@ -92,12 +102,11 @@ def test_the_sheet_shows_frames_in_order(shards: Path):
     assert order == shown
 
 
-def test_small_large_and_odd_frames_fit_on_the_sheet():
+def test_small_large_and_odd_frames_fit_on_the_sheet(tmp_path: Path):
     for shape in ((8, 8, 1), (300, 900, 3), (200, 20, 3)):
         made = recording("v" * 300, 3, 9, shape=shape)
-        part = Part(
-            "all", [3], [10.0], lambda _, made=made: made.name, lambda _, w, made=made: made.frames[w.start : w.stop]
-        )
+        write_shard(tmp_path / "odd.hdf5", [made], source="", split="")
+        [part] = find_parts(str(tmp_path / "odd.hdf5"), 64)
         part.look()
         sheet = draw_sheet("odd", [part])
         assert sheet.width >= 720

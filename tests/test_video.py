@@ -426,3 +426,43 @@ def test_only_predicted_rows_of_a_strip_are_blue():
     assert share(top, video.PREDICTED) == 0
     assert share(top, video.NEUTRAL) > 0.01
     assert share(rest[0], video.PREDICTED) > 0.01
+
+
+LONG = {
+    "frames in another order.mp4": {"options": {"g": "30", "bf": "3", "preset": "medium"}},
+    "open groups.mkv": {"options": {"g": "30", "bf": "3", "x264-params": "open-gop=1"}},
+    "uneven.mp4": {"options": {"g": "30", "bf": "3"}, "times": [2 * i + i % 2 for i in range(150)]},
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"g": "40", "cpu-used": "8", "deadline": "realtime"}},
+    "hidden frames.webm": {"codec": "libvpx", "options": {"g": "40", "auto-alt-ref": "1", "lag-in-frames": "10"}},
+    "av1.mp4": {"codec": "libsvtav1", "options": {"g": "40", "preset": "12"}},
+    "no times.ts": {"options": {"g": "30"}},
+}
+NOT_COUNTED = ("hidden frames.webm", "no times.ts")
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_late_start_gives_the_frames_that_decoding_everything_gives(name: str, tmp_path: Path):
+    path = write_clip(tmp_path / name, noise(150, 8).repeat(8, 1).repeat(8, 2), **LONG[name])
+    whole = video.read_pixels(path, (16, 16), 3).frames
+    assert len(whole) == 150
+    for start in (50, 89, 90, 91, 120, 147):
+        entry = video._find_entry(path, start)
+        assert (entry is None) == (name in NOT_COUNTED)
+        assert entry is None or start - 45 < entry.index <= start
+        part = video.read_pixels(path, (16, 16), 3, start=start, max_frames=5)
+        np.testing.assert_array_equal(part.frames, whole[start : start + 5])
+        assert ("goes on" in part.note) == (start < 145)
+        assert not part.damage
+    with pytest.raises(UserError, match="has only 0 frames from frame 150 on"):
+        video.read_pixels(path, (16, 16), 3, start=150)
+
+
+def test_a_late_start_in_a_clip_that_is_cut_short(tmp_path: Path):
+    path = write_clip(tmp_path / "a.mp4", noise(150), options={**FAST, "g": "10"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    whole = video.read_pixels(path, (16, 16), 3)
+    part = video.read_pixels(path, (16, 16), 3, start=77)
+    np.testing.assert_array_equal(part.frames, whole.frames[77:])
+    assert part.damage == whole.damage
+    assert "is cut short" in part.damage

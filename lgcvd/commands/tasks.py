@@ -233,16 +233,16 @@ class Infill(OfClip):
     clip: Positional[Path]
     """A video or a folder of pictures."""
     missing: tuple[int, ...]
-    """Which frames are missing, counted from 0 at --start."""
+    """Which frames are missing, by their numbers as in strips: the one at --start is 1."""
     frames: int = 60
     """Frames of the clip to take, if it has so many."""
 
     def material(self, model: VideoDenoiser) -> Material:
         clip = self.read(self.clip, model, self.frames, 2)
-        outside = [index for index in self.missing if not 0 <= index < len(clip.frames)]
+        outside = [number for number in self.missing if not 1 <= number <= len(clip.frames)]
         if outside:
-            raise UserError(f"frame {outside[0]} is not in the clip, which has frames 0 to {len(clip.frames) - 1}.")
-        known = [index not in self.missing for index in range(len(clip.frames))]
+            raise UserError(f"frame {outside[0]} is not in the clip, which has frames 1 to {len(clip.frames)}.")
+        known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
         return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note)
 
 

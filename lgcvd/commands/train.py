@@ -52,6 +52,10 @@ class Train:
     """Change brightness, contrast and saturation of your own data by up to this share."""
     init: DisallowNone[str | None] = None
     """Begin with the weights of this model (shipped, a checkpoint folder, or a hub id) instead of random ones."""
+    source: DisallowNone[str | None] = None
+    """What the data are and whose, for the checkpoint; left out, their name."""
+    licence: DisallowNone[str | None] = None
+    """What may be done with the weights, for the checkpoint."""
     workers: int = 0
     """Processes that prepare batches; 0 is enough for small frames."""
     watch_every: int = 500
@@ -201,8 +205,9 @@ class Train:
         digits = self.data in GENERATED
         return About(
             self.folder.name,
-            f"{self.data}: {DIGITS}" if digits else Path(self.data).resolve().name,
-            DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data",
+            self.source or (f"{self.data}: {DIGITS}" if digits else Path(self.data).resolve().name),
+            self.licence or (DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data"),
+            tasks=self.train.tasks.trained,
         )
 
 
