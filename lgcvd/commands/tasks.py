@@ -132,8 +132,8 @@ class Make:
                     pictures.append(attention.attention_picture(seen, weights[-1][:1])[0])
                     remembered = frame
                     weights.clear()
-        picture = video.filmstrip({"memory, read": torch.stack(pictures)}, 0) if pictures else None
-        return window, picture
+        framed = [video.with_border(video.upscale(picture, 160), video.NEUTRAL, 4) for picture in pictures]
+        return window, torch.cat(framed, dim=-1) if framed else None
 
 
 @dataclass(frozen=True, kw_only=True)
