@@ -34,6 +34,8 @@ from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPAC
 
 MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
 MAX_FUTURES = 8
+PANEL_HEIGHT = {False: 320, True: 160}
+"""Of a film's panels, in pixels; of many, so that their names can still be read."""
 MAX_UPLOAD = "100mb"
 DEFAULT_NEW_FRAMES, DEFAULT_SEED, DEFAULT_MISSING = 28, 7, "3, 6"
 QUEUE, KEEP_FILES = 16, 3600
@@ -285,7 +287,11 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     def film(window: lgcvd.Window, name: str) -> str:
         shown = panels(window)
         unknown = {"truth": shown["prediction"][:0]} if list(shown) == ["prediction"] else {}
-        video.write_video(folder / name, video.panel_frames(unknown | shown, window.given), material.fps)
+        video.write_video(
+            folder / name,
+            video.panel_frames(unknown | shown, window.given, height=PANEL_HEIGHT[len(shown) > 2]),
+            material.fps,
+        )
         return str(folder / name)
 
     for window in windows:
@@ -483,8 +489,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     futures = gr.Slider(1, MAX_FUTURES, 1, step=1, precision=0, label="Futures, made at once")
                     memory = gr.Dropdown(list(lgcvd.MEMORIES), value="decay", label="Memory of earlier windows")
                     with gr.Row():
-                        local_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance by the given frames")
-                        memory_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance by the memory")
+                        local_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance: frames")
+                        memory_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance: memory")
                     with gr.Row():
                         spacing = gr.Dropdown(list(SPACINGS), value=DEFAULT_SPACING, label="Where steps lie")
                         threshold = gr.Dropdown(list(THRESHOLDS), value="clip", label="Range of guesses")
