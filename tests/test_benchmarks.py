@@ -52,6 +52,20 @@ def test_energy_distance_tells_distributions_apart(monkeypatch):
     assert energy_distance(a, 0.3 * b) > 0.1
 
 
+@pytest.mark.slow
+def test_tables_are_made_of_what_is_shipped(tmp_path):
+    options = ["--clips", "2", "--trajectories", "1", "--frames", "2", "--steps", "1", "--metrics", "psnr", "ssim"]
+    command = [sys.executable, BENCHMARKS / "tables.py", "digits", "--out", tmp_path, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.iterdir()
+    table = (folder / "table.md").read_text()
+    for row in ("moving-digits", "copy-last-frame", "blank-frame"):
+        assert f"| {row} |" in table
+        assert (folder / f"{row}.json").exists()
+    assert (folder / "prediction.gif").exists()
+
+
 def test_straightforward_form_computes_the_same(tiny_model, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     from denoise_step import step
