@@ -28,12 +28,14 @@ from lgcvd.video import VIDEOS, read_pixels
 GENERATED = {"digits": "reflect", "stochastic-digits": "stochastic"}
 """Names of data that are made on the fly: name -> motion."""
 
-SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "val", "valid"),  # MCVD's sets have val
-    "test": ("test",),
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",  # of MCVD's sets
+    "valid": "validation",
+    "test": "test",
 }
-"""Split -> what its folder may be called."""
+"""What a split is called, here and elsewhere -> split."""
 
 MOST_DECODED = 4 << 30
 """Bytes of frames that are kept in memory when videos are read straight from their files."""
@@ -241,10 +243,9 @@ def open(
 def split_folders(path: Path) -> dict[Split, Path]:
     """The folder of each split that a data set has; none where it is not divided."""
     found: dict[Split, Path] = {}
-    for split, names in SPLIT_FOLDERS.items():
-        for name in names:
-            if (path / name).is_dir():
-                found.setdefault(split, path / name)
+    for name, split in SPLIT_NAMES.items():
+        if (path / name).is_dir():
+            found.setdefault(split, path / name)
     return found
 
 
