@@ -4,7 +4,9 @@ from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
 from lgcvd.context import TASKS, Context, TaskMix
 from lgcvd.digits import MovingDigits
+from lgcvd.distill import DistillStep, distill
 from lgcvd.errors import UserError
+from lgcvd.futures import Futures, futures
 from lgcvd.models import LGCVD, About, VideoDenoiser
 from lgcvd.objective import SingleStage, TwoStage
 from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
@@ -20,6 +22,8 @@ __all__ = [
     "TASKS",
     "About",
     "Context",
+    "DistillStep",
+    "Futures",
     "Inverted",
     "ModelConfig",
     "MovingDigits",
@@ -35,6 +39,8 @@ __all__ = [
     "Validation",
     "VideoDenoiser",
     "Window",
+    "distill",
+    "futures",
     "load",
     "predict",
     "rollout",

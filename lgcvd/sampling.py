@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -242,18 +243,18 @@ THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
 class Sampling:
     """How clips are denoised."""
 
-    sampler: str = DEFAULT_SAMPLER
-    """One of ``SAMPLERS``."""
+    sampler: Literal[*SAMPLERS] = DEFAULT_SAMPLER
+    """How to denoise."""
     steps: int = DEFAULT_STEPS
     """Denoising steps a window. Each asks the network once, but twice with "heun"."""
-    spacing: str = DEFAULT_SPACING
-    """Which time steps are taken: one of ``SPACINGS``."""
+    spacing: Literal[*SPACINGS] = DEFAULT_SPACING
+    """Which time steps are taken."""
     eta: float | None = None
     """Of ddpm, ddim and euler: noise that every step renews, from 0 to 1; None is the sampler's own (ddpm: 1)."""
-    threshold: str = "clip"
-    """One of ``THRESHOLDS``."""
+    threshold: Literal[*THRESHOLDS] = "clip"
+    """What keeps the guesses of the clean clip in range."""
     local_guidance: float = 1.0
-    """Classifier-free guidance by the local context (Ho and Salimans 2022): 1 off, more exaggerates, 0 ignores it."""
+    """Classifier-free guidance (Ho and Salimans 2022) by the local context: 1 is off, more exaggerates, 0 ignores."""
     memory_guidance: float = 1.0
     """The same by the memory, separately. Each that is not 1 asks the network once more a step."""
     resample: int = 4

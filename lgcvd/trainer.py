@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MAY_CHANGE = ("iterations", "single_stage", "cooldown", "save_every", "keep", "accumulate")
-"""Training settings that a run may go on with other values of, until its rate falls: nothing before it depends on them,
-but for rounding."""
+"""Training settings that a run may go on with other values of, until its rate falls or its second stage begins: nothing
+before it depends on them, but for rounding."""
 
 EXPLODED = 100.0
 """A loss above this is an explosion. Answering nothing costs about 1, and no untrained network reaches this."""
@@ -325,19 +325,26 @@ class _State:
             raise UserError(
                 f"{folder} was trained with other settings ({'; '.join(changed)}): use those, or another folder."
             )
-        before, now = old["train"], self.config["train"]
-        falls = 0 if before["schedule"] == "cosine" else before["iterations"] - before["cooldown"]
-        if saved["iteration"] > falls and now["iterations"] != before["iterations"]:
-            raise UserError(
-                f"{folder} is in its cooldown, which ends at iteration {before['iterations']}: go on with that number "
-                "of iterations, or begin another run from its weights."
-            )
+        reached, before, now = saved["iteration"], old["train"], self.config["train"]
+        plans = {("iterations", "cooldown"): _falls, ("single_stage",): lambda train: train["single_stage"]}
+        for names, until in plans.items():
+            if any(before[name] != now[name] for name in names) and reached > min(until(before), until(now)):
+                raise UserError(
+                    f"{folder} is at iteration {reached}, too far for other {' or '.join(names)}: go on with "
+                    f"iterations {before['iterations']}, cooldown {before['cooldown']} and single_stage "
+                    f"{before['single_stage']}, or begin another run from its weights."
+                )
         self.model.load_state_dict(saved["model"])
         self.ema.load_state_dict(saved["ema"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.scaler and saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         return saved["iteration"]
+
+
+def _falls(train: dict) -> int:
+    """The iteration after which the rate falls, and a run depends on where it ends."""
+    return 0 if train["schedule"] == "cosine" else train["iterations"] - train["cooldown"]
 
 
 def _filled(settings: dict, defaults: dict) -> dict:

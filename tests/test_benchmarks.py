@@ -25,8 +25,13 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ),
         ("data_reader.py", ["--seconds", "0.01", "--rounds", "1", "--videos", "2"], ["| 64 px | ours |", "| 128 px |"]),
         ("convert.py", ["--videos", "2", "--frames", "3", "--workers", "1"], ["| 1 |"]),
-        ("metrics.py", ["--quick"], ["| LPIPS |", "| I3D features |", "FVD of 2 clips"]),
         ("train_step.py", ["--quick", "--rounds", "1", "--batch", "2"], ["| tiny | 2 |", "No GPU was at hand"]),
+        ("metrics.py", ["--quick"], ["| LPIPS |", "| I3D features |", "FVD of 2 clips"]),
+        (
+            "samplers.py",
+            ["--quick", "--clips", "2", "--frames", "2", "--steps", "2", "4", "--only", "ddim", "--spacings", "karras"],
+            ["| ddpm, ends | 100 |", "| ddim | 2 |", "| ddim | karras | 4 |"],
+        ),
         ("recipes.py", ["--minutes", "0.01", "--clips", "2", "--only", "the preset"], ["| the preset |"]),
     ],
 )
@@ -35,6 +40,16 @@ def test_benchmark_prints_its_tables(script, options, promised):
     assert done.returncode == 0, done.stderr
     for text in promised:
         assert text in done.stdout
+
+
+def test_energy_distance_tells_distributions_apart(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from samplers import energy_distance
+
+    a, b = torch.randn((2, 200, 3, 4), generator=torch.Generator().manual_seed(0))
+    assert abs(energy_distance(a, b)) < 0.02
+    assert energy_distance(a, b + 1) > 0.3
+    assert energy_distance(a, 0.3 * b) > 0.1
 
 
 @pytest.mark.slow

@@ -96,8 +96,18 @@ def test_a_cooldown_that_has_begun_ends_where_it_was_to_end(tmp_path: Path):
         next(run)
     run.close()
     assert steps_of(replace(CONFIG, iterations=7), folder=tmp_path)[-1].iteration == 7
-    with pytest.raises(UserError, match="is in its cooldown, which ends at iteration 7"):
+    with pytest.raises(UserError, match="too far for other iterations or cooldown: go on with iterations 7"):
         steps_of(replace(CONFIG, iterations=9), folder=tmp_path)
+
+
+def test_a_second_stage_that_has_not_begun_may_begin_earlier(tmp_path: Path):
+    late, early = replace(CONFIG, single_stage=4), replace(CONFIG, single_stage=2)
+    run = train(fresh_model(), DATA, late, folder=tmp_path)
+    next(run)
+    run.close()
+    assert same(steps_of(early, folder=tmp_path)[-1], steps_of(early)[-1])
+    with pytest.raises(UserError, match="too far for other single_stage"):
+        steps_of(late, folder=tmp_path)
 
 
 @pytest.mark.parametrize("broken", ["os.replace", "torch.save"])
