@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
-from subprocess import run
+from subprocess import Popen, run
 
 import numpy as np
 import pytest
@@ -270,6 +271,23 @@ def test_two_processes_find_what_one_finds(arguments, tmp_path):
     one, two = (read_results(tmp_path / f"{name}.json") for name in ("one", "two"))
     assert numbers(one) == numbers(two)
     assert (one["machine"]["processes"], two["machine"]["processes"]) == (1, 2)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_finds_what_one_run_finds(arguments, tmp_path):
+    longer = ["--clips", "12", "--frames", "40"]
+    assert main([*arguments, str(tmp_path / "whole.json"), *longer]) == 0
+    killed = tmp_path / "killed.json"
+    process = Popen([sys.executable, "-m", "lgcvd", *arguments, str(killed), *longer])
+    while not list(tmp_path.glob("killed.json.parts/*.npz")) and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not killed.exists()
+    assert 1 <= len(list(tmp_path.glob("killed.json.parts/*.npz"))) < 12
+    assert main([*arguments, str(killed), *longer]) == 0
+    assert numbers(read_results(killed)) == numbers(read_results(tmp_path / "whole.json"))
+    assert not (tmp_path / "killed.json.parts").exists()
 
 
 @pytest.mark.parametrize(
