@@ -10,6 +10,7 @@ trust it. It has no weights of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +96,7 @@ class MotionSkip(nn.Module):
         painted = torch.where(backwards, painted.flip(1), painted)
         frame, clip = painted[:, 0], []
         for i, paint in enumerate(painted.unbind(1)):
-            if i and not given[..., i].any(1).all():
+            if i and (given.is_meta or not given[..., i].any(1).all()):  # meta tensors have shapes, no values
                 kernel, gate = steps(i, reference)
                 frame = torch.lerp(paint, self._move(frame, kernel), gate)
             for k in range(order.shape[1]):
@@ -146,7 +147,7 @@ class MotionSkip(nn.Module):
         height, width = frame.shape[-2:]
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
         moved = torch.zeros_like(self._patches(frame))
-        for (y, x), share in zip((self.displacements + self.radius).tolist(), kernel.unbind(1), strict=True):
+        for (y, x), share in zip(product(range(2 * self.radius + 1), repeat=2), kernel.unbind(1), strict=True):
             near = padded[..., y : y + height, x : x + width]
             moved = torch.addcmul(moved, self._patches(near), share[:, None, :, None, :, None])
         return moved.view(frame.shape)
