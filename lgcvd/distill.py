@@ -126,8 +126,8 @@ def distill(
             continue
         teacher = teacher.eval().requires_grad_(False)
         student = deepcopy(teacher).requires_grad_(True)
-        if student.encoder is not None:
-            student.encoder.requires_grad_(False)
+        if encoder := getattr(student, "encoder", None):
+            encoder.requires_grad_(False)
         objective = HalfTheSteps(config.tasks, DISTANCES[config.loss], teacher=teacher, steps=steps)
         for step in train(student, data, config, objective=objective, folder=home, workers=workers):
             done = step.iteration == config.iterations
