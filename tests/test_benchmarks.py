@@ -26,6 +26,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("data_reader.py", ["--seconds", "0.01", "--rounds", "1", "--videos", "2"], ["| 64 px | ours |", "| 128 px |"]),
         ("convert.py", ["--videos", "2", "--frames", "3", "--workers", "1"], ["| 1 |"]),
         ("train_step.py", ["--quick", "--rounds", "1", "--batch", "2"], ["| tiny | 2 |", "No GPU was at hand"]),
+        ("sizes.py", ["--presets", "tiny"], ["| tiny | lgcvd | 8 |", "| tiny-mcvd-concat |", "| tiny-mcvd-spatin |"]),
         ("metrics.py", ["--quick"], ["| LPIPS |", "| I3D features |", "FVD of 2 clips"]),
         (
             "samplers.py",
