@@ -32,7 +32,7 @@ def sizes(data: str) -> dict[tuple[int, int, int], list[str]]:
 def tabulate(options: argparse.Namespace) -> int:
     """Evaluate and compare all rows; the exit code of the command that failed, or 0."""
     both = ["--data", options.data]
-    for name in ("frames", "sampler", "steps", "seed"):
+    for name in ("split", "frames", "sampler", "steps", "seed"):
         if getattr(options, name) is not None:
             both += [f"--{name}", str(getattr(options, name))]
     evaluation = ["--protocol", options.protocol, "--cache", "runs/features"]
@@ -41,7 +41,11 @@ def tabulate(options: argparse.Namespace) -> int:
     for name in ("clips", "trajectories", "batch"):
         if getattr(options, name) is not None:
             evaluation += [f"--{name}", str(getattr(options, name))]
-    for (height, width, channels), models in sizes(options.data).items():
+    found = sizes(options.data)
+    if not found:
+        print(f"no shipped model says that it was trained on {options.data}", file=sys.stderr)
+        return 2
+    for (height, width, channels), models in found.items():
         folder, rows = options.out / f"{Path(options.data).name}-{height}", [*models, *BASELINES]
         size = ["--image-size", str(height), str(width), "--channels", str(channels)]
         files = [str(folder / f"{row}.json") for row in rows]
@@ -65,6 +69,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("docs") / "results")
     parser.add_argument("--protocol", default="ours")
     parser.add_argument("--metrics", nargs="+")
+    parser.add_argument("--split")
     parser.add_argument("--sampler")
     for number in ("clips", "trajectories", "frames", "steps", "seed", "batch"):
         parser.add_argument(f"--{number}", type=int, help="the protocol's, if left out")

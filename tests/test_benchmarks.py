@@ -61,7 +61,7 @@ def test_tables_are_made_of_what_is_shipped(tmp_path):
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     table = (folder / "table.md").read_text()
-    for row in ("moving-digits", "copy-last-frame", "blank-frame"):
+    for row in ("moving-digits", "copy-last-frame", "mean-frame", "blank-frame", "optical-flow"):
         assert f"| {row} |" in table
         assert (folder / f"{row}.json").exists()
     assert (folder / "prediction.gif").exists()

@@ -136,6 +136,14 @@ def test_one_trajectory_of_what_is_never_random_is_fair(write):
     assert len(compare(write(a=results("a"), b=copied)).results) == 2
 
 
+def test_what_not_all_have_is_left_out_and_named(write):
+    few = results("few")
+    del few["summary"]["fvd"]
+    comparison = compare(write(a=results("a"), b=few))
+    assert "FVD" not in comparison.table()
+    assert "left out: fvd." in comparison.markdown()
+
+
 def test_models_of_one_name_are_told_by_their_files(write):
     assert list(compare(write(few=results("m"), many=results("m"))).results) == ["m (few)", "m (many)"]
 
