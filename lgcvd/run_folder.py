@@ -49,9 +49,8 @@ class Validation:
 
     @classmethod
     def of(cls, data: Dataset, objective: Objective, clips: int = 8) -> Validation:
-        """Clips that are evenly spread over ``data``."""
-        clips = min(clips, len(data))
-        return cls(torch.stack([data[i * len(data) // clips] for i in range(clips)]), objective)
+        """So many ``clips`` of ``data``."""
+        return cls(spread(data, clips), objective)
 
     @torch.no_grad()
     def losses(self, model: VideoDenoiser) -> dict[tuple[str, str, int], float]:
@@ -76,6 +75,12 @@ class Validation:
         observed = truth[:, :k].to(next(model.parameters()).device)
         predicted = predict(model, observed, truth.shape[1] - k, generator=seeded(0)).cpu()
         return list(zip(truth, predicted, strict=True))
+
+
+def spread(data: Dataset, clips: int) -> Tensor:
+    """At most ``clips`` items of ``data``, evenly spread over it."""
+    clips = min(clips, len(data))
+    return torch.stack([data[i * len(data) // clips] for i in range(clips)])
 
 
 def watch(

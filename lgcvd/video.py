@@ -121,9 +121,9 @@ def read_clip(
 
     The largest centred part with the shape of ``image_size`` (height, width) is kept. ``fps`` takes, at every 1/fps
     second, the frame that is on the screen; without it every frame is taken. ``start`` frames are left out, then up to
-    ``max_frames`` are read, and nothing behind them is decoded, nor, where frames can be counted without decoding them,
-    much before them. Raises ``UserError`` if the file cannot be read or
-    gives fewer than ``min_frames``.
+    ``max_frames`` are read. Nothing behind them is decoded, nor much before them where frames can be counted without
+    decoding; damaged ones then count, too. Raises ``UserError`` if the file cannot be read or gives fewer than
+    ``min_frames``.
     """
     pixels = read_pixels(path, image_size, channels, fps=fps, start=start, max_frames=max_frames, min_frames=min_frames)
     return Clip(from_uint8(torch.from_numpy(pixels.frames)), pixels.fps, pixels.note)

@@ -27,6 +27,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("data_reader.py", ["--seconds", "0.01", "--rounds", "1", "--videos", "2"], ["| 64 px | ours |", "| 128 px |"]),
         ("convert.py", ["--videos", "2", "--frames", "3", "--workers", "1"], ["| 1 |"]),
         ("train_step.py", ["--quick", "--rounds", "1", "--batch", "2"], ["| tiny | 2 |", "No GPU was at hand"]),
+        ("sizes.py", ["--presets", "tiny"], ["| tiny | lgcvd | 8 |", "| tiny-mcvd-concat |", "| tiny-mcvd-spatin |"]),
         ("metrics.py", ["--quick"], ["| LPIPS |", "| I3D features |", "FVD of 2 clips"]),
         (
             "samplers.py",
@@ -52,6 +53,20 @@ def test_films_are_judged_by_how_their_digits_look(monkeypatch):
     frames, others = (clip[:, ::6] for clip in clips)
     assert distribution_distance(frames, frames) < 1e-3
     assert distribution_distance(frames, others) < 0.5 * distribution_distance(frames, torch.full_like(frames, -1))
+
+
+@pytest.mark.slow
+def test_tables_are_made_of_what_is_shipped(tmp_path):
+    options = ["--clips", "2", "--trajectories", "1", "--frames", "2", "--steps", "1", "--metrics", "psnr", "ssim"]
+    command = [sys.executable, BENCHMARKS / "tables.py", "digits", "--out", tmp_path, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.iterdir()
+    table = (folder / "table.md").read_text()
+    for row in ("moving-digits", "copy-last-frame", "mean-frame", "blank-frame", "optical-flow"):
+        assert f"| {row} |" in table
+        assert (folder / f"{row}.json").exists()
+    assert (folder / "prediction.gif").exists()
 
 
 def test_straightforward_form_computes_the_same(tiny_model, monkeypatch):
