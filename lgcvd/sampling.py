@@ -20,7 +20,7 @@ from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import Schedule, respaced_timesteps
 
-DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING = "dpm++2m", 10, "trailing"
+DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING = "dpm++2m", 10, "quadratic"
 CLEAN = -1
 """The time step behind the last one, where no noise is left."""
 
