@@ -67,7 +67,8 @@ class MCVD(VideoDenoiser):
         frame_channels = config.channels * config.patch_size**2
         context_channels = (config.context_frames + config.future_frames) * frame_channels
         new_channels, window = config.new_frames * frame_channels, config.clip_frames + config.future_frames
-        self.motion = MotionSkip(window, config.patch_size, config.motion) if config.motion else None
+        motion = (config.patch_size, config.motion, config.motion_sharpness)
+        self.motion = MotionSkip(window, *motion) if config.motion else None
         seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
         self.unet = self._network(context_channels, new_channels + seen, new_channels + answered)
         self.to(memory_format=torch.channels_last)

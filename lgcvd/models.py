@@ -34,7 +34,8 @@ class LGCVD(VideoDenoiser):
         clip_channels = config.clip_frames * config.channels * pixels
         local_channels = config.context_frames * (config.channels + config.position_planes) * pixels
         self.encoder = Encoder(shape, clip_channels) if config.global_context else None
-        self.motion = MotionSkip(config.clip_frames, config.patch_size, config.motion) if config.motion else None
+        motion = (config.patch_size, config.motion, config.motion_sharpness)
+        self.motion = MotionSkip(config.clip_frames, *motion) if config.motion else None
         seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
         bottleneck = Attention if config.global_context else PassThrough
         self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered, bottleneck=bottleneck)
