@@ -233,7 +233,7 @@ DIGITS = Preset(
         motion=4,
         motion_sharpness=2.0,
     ),
-    replace(SMALL, iterations=5200, single_stage=4000, cooldown=900),
+    replace(SMALL, iterations=3700, single_stage=3200, cooldown=700),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -261,7 +261,7 @@ PRESETS: dict[str, Preset] = {
             motion=3,
             motion_sharpness=2.0,
         ),
-        replace(SMALL, iterations=6200, batch_size=4, single_stage=4500, cooldown=1200),
+        replace(SMALL, iterations=3600, batch_size=4, single_stage=2800, cooldown=600),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
