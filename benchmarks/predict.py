@@ -18,7 +18,7 @@ from plain import forms, interleaved, machine_line, random_model, ratio_cells
 
 import lgcvd
 from lgcvd import LGCVD, PRESETS
-from lgcvd.evaluation import evaluate_digits, sampler_table
+from lgcvd.digits_evaluation import evaluate_digits, sampler_table
 
 FRAMES, STEPS = 28, 10
 FEW, MANY = ("dpm++2m", STEPS), ("ddpm", 100)

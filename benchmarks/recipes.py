@@ -19,7 +19,8 @@ import torch
 from tqdm import tqdm
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
-from lgcvd.evaluation import BLANK, COPY, MODEL, DigitsReport, describe_machine, evaluate_digits
+from lgcvd.digits_evaluation import BLANK, COPY, MODEL, DigitsReport, evaluate_digits
+from lgcvd.evaluation import describe_machine
 from lgcvd.video import filmstrip, write_image
 
 FOUND = PRESETS["digits"]

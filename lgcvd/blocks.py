@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,16 @@ from torch import Tensor, nn
 ROOT_HALF = 1 / math.sqrt(2)  # sums of two unit-variance branches keep unit variance
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """The plain norm: what else its block is told changes nothing."""
+
+    def forward(self, x: Tensor, *_: object) -> Tensor:
+        return super().forward(x)
+
+
+def group_norm(channels: int, affine: bool = True) -> GroupNorm:
     """At most 32 groups of at least 4 channels."""
-    return nn.GroupNorm(largest_divisor(channels, min(channels // 4, 32)), channels, eps=1e-6)
+    return GroupNorm(largest_divisor(channels, min(channels // 4, 32)), channels, eps=1e-6, affine=affine)
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -58,22 +66,34 @@ class TimeEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, with the time added in between; starts as the identity (up to the scale)."""
+    """Norm, SiLU, convolution, twice, with the time added in between; starts as the identity (up to the scale).
 
-    def __init__(self, channels_in: int, channels_out: int, time_dim: int | None = None):
+    norm: function of the channels that makes a norm; the norm is told the time and the context frames too.
+    time_dim: width of the time that is added; None where no time is, or where the norms take care of it.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        time_dim: int | None = None,
+        norm: Callable[[int], nn.Module] = group_norm,
+        dropout: float = 0.0,
+    ):
         super().__init__()
-        self.norm1 = group_norm(channels_in)
+        self.norm1 = norm(channels_in)
         self.conv1 = conv3x3(channels_in, channels_out)
         self.time = linear(time_dim, channels_out) if time_dim else None
-        self.norm2 = group_norm(channels_out)
+        self.norm2 = norm(channels_out)
+        self.dropout = nn.Dropout(dropout)
         self.conv2 = conv3x3(channels_out, channels_out, scale=0)
         self.shortcut = conv3x3(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+    def forward(self, x: Tensor, time: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x, time, frames)))
         if self.time is not None:
             h = h + self.time(F.silu(time))[:, :, None, None]
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h, time, frames))))
         return (self.shortcut(x) + h) * ROOT_HALF
 
 
@@ -103,7 +123,10 @@ class Attention(nn.Module):
 
 
 class PassThrough(nn.Module):
-    """Stands where a block is absent: gives back its first input."""
+    """Stands where a block is absent, whatever that is made of: gives back its first input."""
+
+    def __init__(self, *_: object):
+        super().__init__()
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
         return x

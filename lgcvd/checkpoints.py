@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError
 
 from lgcvd.config import ModelConfig
+from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
-from lgcvd.models import LGCVD, About, VideoDenoiser, build
+from lgcvd.models import MODELS, build
 
 SHIPPED = files("lgcvd") / "assets" / "models"
 FILES = ("config.json", "model.safetensors")
@@ -41,10 +42,10 @@ def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = F
     for file in FILES:
         if not (folder / file).is_file():
             raise UserError(f"{folder} is no lgcvd checkpoint: {file} is missing; copy the whole folder again.")
-    _check_config(folder / FILES[0])
+    config = _read_config(folder / FILES[0])
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the mixin announces every local folder
-            model = LGCVD.from_pretrained(folder, strict=True)
+            model = MODELS[config.kind].from_pretrained(folder, strict=True)
     except (RuntimeError, SafetensorError) as error:
         reason = textwrap.shorten(str(error), 200)
         raise UserError(
@@ -115,15 +116,14 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _check_config(path: Path) -> None:
+def _read_config(path: Path) -> ModelConfig:
     try:
         config = json.loads(path.read_text())["model"]
         unknown = config.keys() - {field.name for field in fields(ModelConfig)}
         if not unknown:
-            ModelConfig(**config)
+            return ModelConfig(**config)
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not an lgcvd model's config: use a checkpoint folder that lgcvd wrote.") from error
-    if unknown:
-        raise UserError(f"{path} has unknown settings ({', '.join(sorted(unknown))}): update lgcvd to read it.")
+    raise UserError(f"{path} has unknown settings ({', '.join(sorted(unknown))}): update lgcvd to read it.")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
+
+Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides a model's tensors. A clip is ``context_frames + new_frames`` long."""
 
+    kind: Kind = "lgcvd"
+    """How context guides the denoiser: LGC-VD, or one of the models to compare with (``lgcvd.mcvd``)."""
     context_frames: int = 2
     """K, frames that the local context can show."""
     new_frames: int = 6
     """N, frames that one window adds."""
+    future_frames: int = 0
+    """Frames after the clip that MCVD can be shown, to fill in what lies before them; LGC-VD has positions instead."""
     channels: int = 3
     """1 (gray) or 3 (RGB)."""
     image_size: tuple[int, int] = (64, 64)
@@ -33,8 +39,14 @@ class ModelConfig:
     """The same for the way up, when it differs from the way down (the authors' released weights)."""
     head_channels: int = 128
     """Channels of an attention head."""
-    output: Literal["velocity", "x0"] = "velocity"
-    """What the last layer paints. The model's answer is a velocity either way; "x0" derives it from a clean clip."""
+    spatin_width: int = 128
+    """Channels between the frames and the scale and shift maps that "mcvd-spatin" makes of them, in every norm."""
+    time: Literal["shift", "scale-shift"] = "shift"
+    """How residual blocks of "mcvd-concat" take the time; those of "mcvd-spatin" scale and shift, LGC-VD's shift."""
+    dropout: float = 0.0
+    """Share of the channels' values that MCVD's residual blocks drop while training."""
+    output: Literal["velocity", "x0", "noise"] = "velocity"
+    """What the last layer paints. The model's answer is a velocity either way, derived from what is painted."""
     data_mean: float = 0.0
     """Mean of the training data's pixels in [-1, 1]: the network sees, and paints, clips less this mean ..."""
     data_std: float = 1.0
@@ -43,6 +55,8 @@ class ModelConfig:
     """Pixels a frame that the last layer can move what the known frames show (``lgcvd.motion``); 0: all is painted."""
     timesteps: int = 1000
     """Length of the diffusion."""
+    betas: Literal["cosine", "linear"] = "cosine"
+    """The noise schedule: the paper's, or the one of Ho et al. 2020, which MCVD has."""
     global_context: bool = True
     """Whether an encoder remembers the clips before; without it the model sees its local context alone."""
     memory_decay: float = 0.5
@@ -54,9 +68,15 @@ class ModelConfig:
         for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.kind not in get_args(Kind):
+            raise UserError(f"there is no kind of model {self.kind!r}: choose one of {', '.join(get_args(Kind))}.")
+        if self.future_frames < 0 or (self.future_frames and self.kind == "lgcvd"):
+            raise UserError(f"future_frames must be at least 0, and 0 for lgcvd, not {self.future_frames}.")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
         if self.channels not in (1, 3):
             raise UserError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}.")
-        for name in ("context_frames", "new_frames", "patch_size", "head_channels", "timesteps"):
+        for name in ("context_frames", "new_frames", "patch_size", "head_channels", "spatin_width", "timesteps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.dim < 4 or self.dim % 2:  # the time embedding is pairs of sines and cosines
@@ -75,16 +95,21 @@ class ModelConfig:
         return self.context_frames + self.new_frames
 
     @property
+    def output_frames(self) -> int:
+        """Frames that are denoised together: a whole clip, or MCVD's new ones."""
+        return self.clip_frames if self.kind == "lgcvd" else self.new_frames
+
+    @property
     def size_divisor(self) -> int:
         """Height and width must be multiples of this."""
         return self.patch_size * 2 ** (len(self.multipliers) - 1)
 
     def check_width(self) -> None:
         """Raise ``UserError`` if the finest level is too narrow for the noise that has to pass it."""
-        least = self.clip_frames * self.channels * self.patch_size**2
-        if self.output == "velocity" and self.dim < least:
+        least = self.output_frames * self.channels * self.patch_size**2
+        if self.output != "x0" and self.dim < least:
             raise UserError(
-                f"dim {self.dim} is too narrow: velocity carries the noise of {self.clip_frames} frames x "
+                f"dim {self.dim} is too narrow: {self.output} carries the noise of {self.output_frames} frames x "
                 f"{self.channels} channels x {self.patch_size}x{self.patch_size} pixels; use dim >= {least}, "
                 'a smaller patch_size, or output "x0".'
             )
@@ -122,12 +147,12 @@ class TrainConfig:
     """Largest gradient norm; None leaves gradients alone."""
     ema: float = 0.995
     """Decay of the averaged weights, per optimizer step."""
-    loss: Literal["l1", "l2"] = "l1"
-    """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``)."""
+    loss: Literal["l1", "l2", "noise_l2"] = "l1"
+    """Distance of velocities. "l2" is capped at low noise (see ``objective.capped_l2``), "noise_l2" is MCVD's."""
     times: Literal["uniform", "high_noise", "from_noise"] = "uniform"
     """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``, "from_noise" also has half pure noise."""
-    objective: Literal["two_stage", "single_stage"] = "two_stage"
-    """Two stages (the paper), or one that always sees true context."""
+    objective: Literal["two_stage", "single_stage", "block_masking"] = "two_stage"
+    """Two stages (the paper), or one that always sees true context; "block_masking" is MCVD's."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
@@ -236,3 +261,71 @@ PRESETS: dict[str, Preset] = {
 }
 """Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), those with a size of memory fit
 such a card; ``digits`` and ``robot-64``, for pushing and for hands, are made for a CPU; ``tiny`` is for tests."""
+
+MASKED_BLOCKS = TaskMix(prediction=0.25, generation=0.25, interpolation=0.25, random=0, past=0.25)
+"""MCVD's own mix: the past and the future, each masked with probability 1/2 (Voleti et al. 2022, section 3)."""
+
+
+def _mcvd(preset: Preset, kind: Kind, dim: int) -> Preset:
+    """``preset`` with MCVD's way of conditioning, all else alike: to compare with.
+
+    dim: the width at which it has as many parameters as ``preset`` and takes as many operations (see
+        ``matching.matched_dim``). It takes as many optimizer steps, at the same rates.
+    """
+    ours, train = preset.model, preset.train
+
+    def steps(iterations: int) -> int:
+        return iterations + max(0, iterations - train.single_stage)
+
+    return Preset(
+        replace(ours, kind=kind, dim=dim, future_frames=ours.context_frames, spatin_width=max(8, ours.dim // 2)),
+        replace(
+            train,
+            objective="block_masking",
+            tasks=MASKED_BLOCKS,
+            iterations=steps(train.iterations),
+            warmup=steps(train.warmup),
+            cooldown=steps(train.iterations) - steps(train.iterations - train.cooldown),
+            single_stage=0,
+        ),
+    )
+
+
+MCVD_DIMS: dict[str, dict[Kind, int]] = {
+    "bair-64": {"mcvd-concat": 160, "mcvd-spatin": 132},
+    "cityscapes-128": {"mcvd-concat": 156, "mcvd-spatin": 128},
+    "digits": {"mcvd-concat": 58, "mcvd-spatin": 46},
+    "robot-64": {"mcvd-concat": 76, "mcvd-spatin": 56},
+    "tiny": {"mcvd-concat": 10, "mcvd-spatin": 6},
+}
+"""Preset -> kind -> the width that ``matching.matched_dim`` finds for it."""
+
+PRESETS |= {
+    f"{name}-{kind}": _mcvd(PRESETS[name], kind, dim) for name, dims in MCVD_DIMS.items() for kind, dim in dims.items()
+}
+
+MCVD_BAIR = Preset(
+    ModelConfig(
+        kind="mcvd-concat",
+        new_frames=5,
+        future_frames=2,
+        dim=192,
+        attention=(8, 16, 32),
+        head_channels=192,
+        time="scale-shift",
+        dropout=0.1,
+        output="noise",
+        betas="linear",
+    ),
+    TrainConfig(warmup=5000, clip_grad=1.0, ema=0.999, loss="noise_l2", objective="block_masking", tasks=MASKED_BLOCKS),
+)
+"""MCVD as its authors trained it on BAIR (Voleti et al. 2022; mcvd-pytorch, ``configs/bair_big.yml`` and the training
+scripts), but for the network, which is ours, and the loss, a mean where theirs is half a sum over pixels, so that it
+always clips the gradient. To sample as they do: ``--sampler ddpm --steps 100``."""
+
+PRESETS |= {
+    "bair-64-mcvd-concat-published": MCVD_BAIR,
+    "bair-64-mcvd-spatin-published": replace(
+        MCVD_BAIR, model=replace(MCVD_BAIR.model, kind="mcvd-spatin", dim=96, head_channels=96)
+    ),
+}

@@ -1,11 +1,19 @@
-"""How good a model's moving digits are, measured by what a blank frame cannot win."""
+"""Evaluation of a predictor on clips by a protocol: any number of processes, resumed after a kill, one results file.
+
+A clip's values depend on the clip, the seed and the protocol, and on nothing else: its noise comes from a generator for
+each trajectory. Each finished clip is a file beside the result, so that nothing is computed twice.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
-from collections.abc import Callable
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,227 +21,391 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from lgcvd.baselines import blank_frame, copy_last_frame
-from lgcvd.digit_classifier import IN_PLACE, recognised
-from lgcvd.digits import CANVAS, MovingDigits, Split
+from lgcvd import data as clip_data
+from lgcvd import metrics
+from lgcvd.baselines import BASELINES
+from lgcvd.checkpoints import load
+from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
-from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
-from lgcvd.progress import progress_bar
-from lgcvd.rollout import rollout
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
-from lgcvd.video import filmstrip, from_uint8, write_image
+from lgcvd.objective import WHOLE, Share
+from lgcvd.protocols import METRICS, PAIRWISE, Protocol
+from lgcvd.rollout import predict
+from lgcvd.shards import Shard, shard_paths
+from lgcvd.trainer import differences, seeded
+from lgcvd.video import draft, from_uint8
 
-BATCH = 16
-"""Clips that are predicted together; fixed, because the noise is drawn for a whole batch."""
-
-JUDGED_FRAMES = (10, 20, 30)
-"""Frames, counted from 1, at which ink and digits are tabled."""
-
-MODEL, COPY, BLANK, REAL = "model", "copy last frame", "blank frame", "real frames"
-
-MEASURES = {
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "ink": "ink, predicted / true",
-    "digits": "digits recognised",
-    "in_place": "digits recognised in place",
-}
-"""What is measured, per clip and new frame, with its name in tables and figures.
-
-psnr, ssim: see ``lgcvd.metrics``.
-ink: foreground mass (the sum of the pixels in [0, 1]) over that of the true frame; 1 is right, a blank frame has 0.
-digits: share of the clip's digits that the classifier finds in the frame, anywhere. Blank, blurred and deformed digits
-    are not found; a copied frame keeps its digits, and is caught by the next measure.
-in_place: the same, within ``IN_PLACE`` pixels (of 64) of where the digit truly is.
-"""
+Shape = tuple[int, int, int]
+"""H, W, C."""
 
 
 @dataclass(frozen=True)
-class DigitsReport:
-    """Results of ``evaluate_digits``.
+class Predictor:
+    """What is evaluated: a model with its sampler, or a baseline."""
 
-    settings: all that decides the numbers, and where they were made; JSON values only.
-    scores: row -> measure -> values (clips, new frames).
-    samples: row -> the first clips, (n, T, 1, H, W) in [-1, 1], true frames under ``REAL``.
-    """
-
-    settings: dict
-    scores: dict[str, dict[str, np.ndarray]]
-    samples: dict[str, Tensor]
-
-    def value(self, row: str, measure: str, frame: int | None = None) -> tuple[float, float, float]:
-        """Mean over clips, and its 95 % bootstrap interval; of one frame (counted from 1) or of all new ones."""
-        values = self.scores[row][measure]
-        per_clip = values.mean(1) if frame is None else values[:, frame - 1 - self.settings["context_frames"]]
-        return per_clip.mean(), *bootstrap_interval(per_clip)
-
-    def markdown(self) -> str:
-        """The table, with the protocol and the command that repeats it."""
-        s = self.settings
-        lines = [
-            f"{s['clips']} {s['split']} clips of two reflecting digits, {s['image_size']} x {s['image_size']}, "
-            f"{s['context_frames']} -> {s['frames']} frames, one trajectory a clip, sampler {s['sampler']} with "
-            f"{s['steps']} steps, seed {s['seed']}. Means with 95 % bootstrap intervals over clips; PSNR and SSIM over "
-            f"all new frames. In place: within {IN_PLACE:g} of {CANVAS} pixels.",
-            "",
-            f"| | {' | '.join(self.scores)} |",
-            "|---" * (1 + len(self.scores)) + "|",
-        ]
-        for measure, name in MEASURES.items():
-            for frame in self._tabled_frames(measure):
-                label = name if frame is None else f"{name}, frame {frame}"
-                cells = [self.cell(row, measure, frame) for row in self.scores]
-                lines.append(f"| {label} | {' | '.join(cells)} |")
-        machine = s["machine"]
-        lines += [
-            "",
-            f"`{s['command']}`",
-            f"({machine['processor']}, {machine['threads']} threads, torch {machine['torch']}; "
-            f"{s['seconds']:.0f} s to predict)",
-        ]
-        return "\n".join(lines) + "\n"
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``results.json``, ``table.md``, ``curves.png`` and ``samples.png`` into ``folder``, and return it."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").write_text(json.dumps(self._as_json(), indent=1) + "\n")
-        (folder / "table.md").write_text(self.markdown())
-        self.figure().savefig(folder / "curves.png", dpi=120)
-        strips = [
-            filmstrip({"truth": truth, "prediction": prediction}, self.settings["context_frames"])
-            for truth, prediction in zip(self.samples[REAL], self.samples[MODEL], strict=True)
-        ]
-        write_image(folder / "samples.png", torch.cat(strips, dim=1))
-        return folder
-
-    def figure(self):
-        """Every measure against the frame number, as a matplotlib figure."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(15, 3.2), layout="constrained")
-        first = self.settings["context_frames"] + 1
-        for axes, (measure, name) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
-            for row, scores in self.scores.items():
-                if row == REAL and measure in ("psnr", "ssim"):
-                    continue
-                curve = scores[measure].mean(0)
-                axes.plot(range(first, first + len(curve)), curve, label=row, linestyle="--" if row == REAL else "-")
-            axes.set(title=name, xlabel="frame", ylim=(0, None))
-            axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-        return figure
-
-    def _tabled_frames(self, measure: str) -> list[int | None]:
-        if measure in ("psnr", "ssim"):
-            return [None]
-        seen, last = self.settings["context_frames"], self.settings["context_frames"] + self.settings["frames"]
-        return sorted({frame for frame in JUDGED_FRAMES if seen < frame < last} | {last})
-
-    def cell(self, row: str, measure: str, frame: int | None) -> str:
-        if row == REAL and measure in ("psnr", "ssim"):
-            return "-"
-        show: Callable[[float], str] = {"psnr": "{:.2f}", "ssim": "{:.3f}", "ink": "{:.2f}"}.get(
-            measure, "{:.0%}"
-        ).format
-        mean, low, high = self.value(row, measure, frame)
-        return f"{show(mean)} [{show(low)}, {show(high)}]"
-
-    def _as_json(self) -> dict:
-        rows = {}
-        for row, scores in self.scores.items():
-            rows[row] = {}
-            for measure, values in scores.items():
-                named = {
-                    f"frame {frame}" if frame else "mean": frame for frame in (None, *self._tabled_frames(measure))
-                }
-                rows[row][measure] = {
-                    name: dict(zip(("value", "low", "high"), map(float, self.value(row, measure, frame)), strict=True))
-                    for name, frame in named.items()
-                } | {"per_frame": [round(float(v), 5) for v in values.mean(0)]}
-        return {"settings": self.settings, "rows": rows}
+    name: str
+    predict: Callable[[Tensor, int, list[torch.Generator]], Tensor]
+    """(observed (B, K', C, H, W) in [-1, 1], new frames, a generator a row) -> (B, K' + frames, C, H, W)."""
+    about: dict
+    """What the results file says of it."""
+    shape: Shape | None = None
+    """What it was made for; None: anything."""
+    random: bool = True
+    """Whether other noise gives another prediction."""
 
 
-def evaluate_digits(
-    model: VideoDenoiser,
-    *,
-    clips: int = 64,
-    frames: int = 28,
-    sampler: str = DEFAULT_SAMPLER,
-    steps: int = DEFAULT_STEPS,
-    seed: int = 0,
-    split: Split = "test",
-    progress: bool = True,
-) -> DigitsReport:
-    """Predict ``frames`` frames after the first K of ``clips`` clips of reflecting digits, and judge them.
+def find_predictor(name: str, *, sampler: str, steps: int, device: str = "cpu") -> Predictor:
+    """A baseline's name, or whatever ``lgcvd.load`` takes."""
+    if name in BASELINES:
 
-    One trajectory a clip; ``seed`` decides the noise, the clips are always the same. The rows beside the model's are
-    the last seen frame copied, blank frames, and the real frames as the ceiling of what the classifier can read.
+        def extended(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
+            return BASELINES[name](observed, frames)
 
-    Raises ``UserError`` for a model that is not gray or whose frames are no square that 64 divides into, and for
-    numbers of clips, frames or steps that make no sense.
-    """
-    size = model.config.image_size
-    if model.config.channels != 1 or size[0] != size[1] or CANVAS % size[0]:
-        raise UserError(
-            f"this model works on {size[0]}x{size[1]} pixels with {model.config.channels} channels: moving digits "
-            f"need a gray model of {CANVAS}x{CANVAS} pixels, or of a square that divides it."
-        )
-    if clips < 1:
-        raise UserError(f"the number of clips must be at least 1, not {clips}.")
-    seen = model.context_frames
-    data = MovingDigits(split=split, length=clips, frames=seen + frames, image_size=size[0], motion="reflect")
-    scenes = [data.clip_and_labels(i) for i in range(clips)]
-    truth = from_uint8(torch.stack([clip for clip, _ in scenes]))
-    started = time.perf_counter()
-    predicted = _predict(model, truth[:, :seen], frames, sampler, steps, seed, progress)
-    seconds = time.perf_counter() - started
+        return Predictor(name, extended, {"baseline": name}, random=False)
+    return of_model(load(name, device), sampler=sampler, steps=steps, name=name)
 
-    videos = {
-        MODEL: predicted,
-        COPY: copy_last_frame(truth[:, :seen], frames),
-        BLANK: blank_frame(truth[:, :seen], frames),
-        REAL: truth,
-    }
-    labels = torch.tensor([labels for _, labels in scenes])
-    centres = torch.stack([data.places(i) for i in range(clips)]).transpose(1, 2)  # (clips, T, digits, 2)
-    scores = {row: _judge(video[:, seen:], truth[:, seen:], labels, centres[:, seen:]) for row, video in videos.items()}
-    name = model.about.name or "MODEL"
-    settings = {
-        "model": asdict(model.about),
+
+def of_model(model: VideoDenoiser, *, sampler: str, steps: int, name: str = "") -> Predictor:
+    """``model`` as it predicts with a sampler; its name is left to what it says of itself, or to its folder's."""
+    name = model.about.name or Path(name).name or "model"
+    weights = 0
+    for tensor in model.state_dict().values():
+        weights = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), weights)
+    about = {
+        "kind": type(model).__name__,
+        "about": asdict(model.about),
         "config": asdict(model.config),
-        "data": "moving digits, motion reflect, data seed 0",
-        "split": split,
-        "clips": clips,
-        "image_size": size[0],
-        "context_frames": seen,
-        "frames": frames,
-        "sampler": sampler,
-        "steps": steps,
-        "seed": seed,
-        "batch": BATCH,
-        "command": f"lgcvd evaluate-digits --model {name} --clips {clips} --frames {frames} --sampler {sampler} "
-        f"--steps {steps} --seed {seed} --split {split}",
-        "machine": describe_machine(),
-        "seconds": round(seconds, 1),
+        "weights": f"crc32 {weights:08x}",
     }
-    return DigitsReport(settings, scores, {row: videos[row][:4] for row in (MODEL, REAL)})
+
+    def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
+        return predict(model, observed, frames, sampler=sampler, steps=steps, generator=generators)
+
+    return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
 
 
-def sampler_table(reports: list[DigitsReport]) -> str:
-    """Reports of one model with different samplers or steps, one row each, as a Markdown table."""
-    lines = [
-        "| sampler | steps | PSNR, dB | SSIM | ink, last frame | digits, last frame | in place, last frame | seconds |",
-        "|---" * 8 + "|",
+# --------------------------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of a split, evenly spread over it."""
+
+    data: Dataset
+    """Clips (T, C, H, W) uint8."""
+    name: str
+    split: str
+    shape: Shape
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def place(self, position: int) -> str:
+        """Which clip this is: its number, or its video and first frame."""
+        index = self.indices[position]
+        if isinstance(self.data, clip_data.Windows):
+            video, start = self.data.place(index)
+            return f"{self.data.videos.names[video]}, frame {start}"
+        return str(index)
+
+
+def open_clips(
+    what: str, *, frames: int, clips: int, seed: int, shape: Shape, split: Split = "test", stride: int = 1
+) -> Clips:
+    """``clips`` clips of ``frames`` frames: one from each of as many equal parts of the split, where ``seed`` says."""
+    if seed < 0:
+        raise UserError(f"seed must be at least 0, not {seed}.")
+    options = {} if stride == 1 else {"stride": stride}
+    data = clip_data.open(what, frames=frames, shape=shape, split=split, **options)
+    if clips > len(data):
+        raise UserError(f"the {split} split of {what} has {len(data)} clips of {frames} frames: set --clips lower.")
+    parts = np.random.default_rng(seed).random(clips) + np.arange(clips)
+    indices = (parts * len(data) / clips).astype(int)
+    return Clips(data, Path(what).name, split, shape, tuple(indices.tolist()))
+
+
+def shape_of(what: str, split: Split, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Shape:
+    """H, W, C for what was not made for one: what is asked for, or else the data's own."""
+    path = Path(what)
+    path = path / split if (path / split).is_dir() else path
+    shards = shard_paths(path) if path.is_dir() else [path]
+    if what in clip_data.GENERATED:
+        *size, own_channels = CANVAS, CANVAS, 1
+    elif not path.exists() or shards:
+        *size, own_channels = Shard(shards[0]).shape(0)
+    elif image_size:
+        size, own_channels = image_size, 3
+    else:
+        raise UserError(f"{what} are videos of any size: say which with --image-size, and --channels 1 for gray.")
+    return (*(image_size or size), channels or own_channels)
+
+
+# --------------------------------------------------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that decides the numbers of a results file."""
+
+    predictor: Predictor
+    clips: Clips
+    protocol: Protocol
+    seed: int = 0
+    metrics: Sequence[str] = METRICS
+    device: torch.device | str = "cpu"
+    """Where the predictor is, and where its predictions are measured."""
+    cache: Path | None = None
+    """Folder that keeps the true clips' features for FVD from one evaluation to the next."""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.metrics) - set(METRICS)
+        if unknown or not self.metrics:
+            raise UserError(
+                f"metrics must be some of {', '.join(METRICS)}, not {', '.join(sorted(unknown)) or 'none'}."
+            )
+
+    @property
+    def trajectories(self) -> int:
+        """Predictions of a clip: one for all where all are the same."""
+        return self.protocol.trajectories if self.predictor.random else 1
+
+    def settings(self) -> dict:
+        """As JSON values, for the results file and to know an evaluation again."""
+        p = self.protocol
+        protocol = {
+            name: getattr(p, name) for name in ("name", "what", "context", "frames", "trajectories", "fvd_observed")
+        }
+        measures = {name: p.measures[name].what for name in PAIRWISE if name in self.metrics}
+        settings = {
+            "model": {"name": self.predictor.name, **self.predictor.about},
+            "data": {
+                "name": self.clips.name,
+                "split": self.clips.split,
+                "shape": list(self.clips.shape),
+                "clips": len(self.clips),
+            },
+            "protocol": {**protocol, "measures": measures},
+            "trajectories": self.trajectories,
+            "sampler": p.sampler if self.predictor.random else None,
+            "steps": p.steps if self.predictor.random else None,
+            "seed": self.seed,
+            "metrics": [name for name in METRICS if name in self.metrics],
+        }
+        return json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
+
+    def judge(self, positions: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Predict these clips together; the values of each, arrays by name."""
+        p, n, k = self.protocol, self.trajectories, self.protocol.context
+        pixels = [self.clips.data[self.clips.indices[position]] for position in positions]
+        true = from_uint8(torch.stack(pixels).to(self.device))
+        generators = [
+            seeded(self.seed, self.clips.indices[position], trajectory)
+            for position in positions
+            for trajectory in range(n)
+        ]
+        started = time.perf_counter()
+        predicted = self.predictor.predict(true[:, :k].repeat_interleave(n, 0), p.frames, generators)
+        if predicted.is_cuda:
+            torch.cuda.synchronize(predicted.device)
+        seconds = (time.perf_counter() - started) / len(positions)
+        if predicted.shape[1:] != true.shape[1:]:
+            raise UserError(
+                f"{self.predictor.name} predicts {tuple(predicted.shape[1:])} where the clips are "
+                f"{tuple(true.shape[1:])}: it does not fit these data."
+            )
+        if not predicted.isfinite().all():
+            raise UserError(
+                f"{self.predictor.name} predicts NaN for clip {self.clips.place(positions[0])} or one after it: the "
+                "weights or the sampler's settings are broken."
+            )
+        values: dict[str, Tensor] = {}
+        repeated = true.repeat_interleave(n, 0)
+        for name in PAIRWISE:
+            if name in self.metrics:
+                values[name] = p.measures[name].per_frame(predicted[:, k:], repeated[:, k:]).unflatten(0, (-1, n))
+        if "fvd" in self.metrics:
+            first = 0 if p.fvd_observed else k
+            values["real"] = metrics.video_features(true[:, first:], cache=self.cache)
+            values["fake"] = metrics.video_features(predicted[:, first:]).unflatten(0, (-1, n))
+        if "diversity" in self.metrics and n > 1:
+            values["diversity"] = metrics.diversity(predicted[:, k:].unflatten(0, (-1, n)).transpose(0, 1))
+        return [
+            {name: of_all[i].cpu().numpy() for name, of_all in values.items()}
+            | {"seconds": np.array(seconds), "content": np.array(zlib.crc32(pixels[i].numpy().tobytes()))}
+            for i in range(len(positions))
+        ]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far an evaluation has come, all processes together."""
+
+    clips: int
+    of: int
+
+
+def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share = WHOLE) -> Iterator[Done]:
+    """Judge the clips that are not judged yet, ``batch`` at a time, and yield after each batch.
+
+    Every clip becomes a file in a folder beside ``out``, which ``gather`` makes the results of. To stop, stop
+    iterating; the same call goes on. Processes take a ``share`` each and must see the same folder.
+    """
+    if batch < 1:
+        raise UserError(f"batch must be at least 1, not {batch}.")
+    folder, note, of = _parts(out), _parts(out) / "settings.json", len(evaluation.clips)
+    settings = evaluation.settings()
+    if note.exists():
+        _check_same(json.loads(note.read_text()), settings, folder)
+    # whole batches are shared out: what is computed together does not depend on the number of processes
+    for positions in share([range(first, min(first + batch, of)) for first in range(0, of, batch)]):
+        if not all(_whole(_part(out, position)) for position in positions):
+            judged = evaluation.judge(positions)
+            if not note.exists():
+                _write_json(note, settings)
+            for position, values in zip(positions, judged, strict=True):
+                with draft(_part(out, position)) as part:
+                    np.savez(part, **values)
+        yield Done(sum(1 for _ in folder.glob("[0-9]*.npz")), of)
+
+
+def gather(evaluation: Evaluation, out: Path, machine: dict) -> dict:
+    """The results, once all clips are judged; written to ``out``, and the clips' files removed."""
+    folder = _parts(out)
+    clips = []
+    if not all(_whole(_part(out, position)) for position in range(len(evaluation.clips))):
+        raise UserError(f"{folder} lacks clips: put it where all processes can write, and start again.")
+    for position in range(len(evaluation.clips)):
+        with np.load(_part(out, position)) as file:
+            clips.append(dict(file))
+    results = results_of(evaluation, clips, machine)
+    _write_json(out, results)
+    shutil.rmtree(folder)
+    return results
+
+
+def finished(evaluation: Evaluation, out: Path) -> dict | None:
+    """The results in ``out``, if they are there and of this evaluation; ``UserError`` if they are of another."""
+    if out.suffix != ".json":
+        raise UserError(f"{out} must be a .json file: results are written as JSON.")
+    if not out.exists():
+        return None
+    results = read_results(out)
+    _check_same(results["settings"], evaluation.settings(), out)
+    return results
+
+
+def read_results(path: Path) -> dict:
+    """A results file of ``lgcvd evaluate``."""
+    try:
+        results = json.loads(path.read_text())
+        if {"settings", "summary", "per_frame", "clips"} <= results.keys():
+            return results
+    except FileNotFoundError as error:
+        raise UserError(f"there are no results {path}: make them with lgcvd evaluate.") from error
+    except (ValueError, OSError, AttributeError):
+        pass
+    raise UserError(f"{path} is no results file of lgcvd evaluate: check the name.")
+
+
+def results_of(evaluation: Evaluation, clips: list[dict[str, np.ndarray]], machine: dict) -> dict:
+    """A results file's content, of what ``Evaluation.judge`` says of each clip."""
+    protocol, n = evaluation.protocol, evaluation.trajectories
+    summary, per_frame, notes = {}, {}, []
+    rows = [
+        {"clip": evaluation.clips.place(i), "content": int(clip["content"]), "seconds": _short(clip["seconds"])}
+        for i, clip in enumerate(clips)
     ]
-    for report in reports:
-        s = report.settings
-        last = s["context_frames"] + s["frames"]
-        cells = [report.cell(MODEL, m, None if m in ("psnr", "ssim") else last) for m in MEASURES]
-        lines.append(f"| {s['sampler']} | {s['steps']} | {' | '.join(cells)} | {s['seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
+    for name in (name for name in PAIRWISE if name in evaluation.metrics):
+        measure = protocol.measures[name]
+        values = np.stack([clip[name] for clip in clips]).astype(np.float64)  # (clips, N, frames)
+        whole = measure.over_frames(values)
+        mean, best = whole.mean(1), np.array([measure.best(group) for group in protocol.groups(whole)])
+        summary[name] = {"mean": _with_interval(mean), "best": _with_interval(best)}
+        curve = values.mean(1)
+        per_frame[name] = {
+            "mean": _short(curve.mean(0)),
+            **dict(zip(("low", "high"), map(_short, zip(*map(bootstrap_interval, curve.T), strict=True)), strict=True)),
+        }
+        for row, value, best_value in zip(rows, mean, best, strict=True):
+            row[name] = {"mean": _short(value), "best": _short(best_value)}
+    if "diversity" in evaluation.metrics:
+        spread = np.array([clip.get("diversity", 0.0) for clip in clips], np.float64)
+        summary["diversity"] = {"mean": _with_interval(spread)}
+        for row, value in zip(rows, spread, strict=True):
+            row["diversity"] = {"mean": _short(value)}
+    if "fvd" in evaluation.metrics:
+        summary["fvd"], note = _fvd(clips)
+        notes += [note] if note else []
+    if len(clips) < 20:
+        notes.append(f"Intervals over {len(clips)} clips are too narrow: take 20 or more.")
+    if n == 1 and protocol.trajectories > 1:
+        notes.append("The prediction is always the same: one trajectory stands for all, and its best is its mean.")
+    seconds = [float(clip["seconds"]) for clip in clips]
+    return {
+        "settings": evaluation.settings(),
+        "summary": summary,
+        "notes": notes,
+        "seconds": {"prediction": _short(sum(seconds) / (len(seconds) * n)), "all": _short(sum(seconds))},
+        "machine": machine,
+        "per_frame": {"first": protocol.context + 1, **per_frame},
+        "clips": rows,
+    }
+
+
+def _fvd(clips: list[dict[str, np.ndarray]]) -> tuple[dict, str]:
+    real, fake = (torch.from_numpy(np.stack([clip[name] for clip in clips])) for name in ("real", "fake"))
+    if len(clips) < 2:
+        return {}, "FVD needs at least 2 clips."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the note says it
+        distance = metrics.frechet_distance(real, fake)
+    low, high = metrics.frechet_interval(real, fake)
+    return {"mean": {"value": _short(distance), "low": _short(low), "high": _short(high)}}, metrics.too_few(len(clips))
+
+
+# -------------------------------------------------------------------------------------------------- files and numbers
+
+
+def _parts(out: Path) -> Path:
+    """Where the clips that are done lie until all are."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def _part(out: Path, position: int) -> Path:
+    return _parts(out) / f"{position:06}.npz"
+
+
+def _check_same(there: dict, wanted: dict, place: Path) -> None:
+    # a model is told by its weights: a later version of lgcvd may say more of its config
+    different = differences(*(s | {"model": s["model"] | {"config": None, "about": None}} for s in (there, wanted)))
+    if different:
+        raise UserError(
+            f"{place} is of another evaluation ({'; '.join(different[:3])}): choose another --out, or remove it."
+        )
+
+
+def _write_json(path: Path, content: dict) -> None:
+    with draft(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _whole(path: Path) -> bool:
+    """Whether this clip is done; a file that a full disk cut short is not."""
+    return path.exists() and zipfile.is_zipfile(path)
+
+
+def _short(value: float | np.ndarray | Sequence[float]) -> float | list[float]:
+    """Six digits are more than any of these numbers is worth."""
+    rounded = [float(f"{number:.6g}") for number in np.ravel(value)]
+    return rounded if np.ndim(value) else rounded[0]
+
+
+def _with_interval(per_clip: np.ndarray) -> dict[str, float]:
+    low, high = bootstrap_interval(per_clip)
+    return {"value": _short(per_clip.mean()), "low": _short(low), "high": _short(high)}
 
 
 def bootstrap_interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
@@ -253,34 +425,3 @@ def describe_machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "diffusers", "torchmetrics")},
     }
-
-
-def _predict(
-    model: VideoDenoiser, observed: Tensor, frames: int, sampler: str, steps: int, seed: int, progress: bool
-) -> Tensor:
-    """Observed and new frames of all clips, in batches with their own seeds."""
-    device = next(model.parameters()).device
-    videos = []
-    with progress_bar(total=len(observed), desc="predicting clips", unit="clip", disable=not progress) as bar:
-        for index, batch in enumerate(observed.split(BATCH)):
-            settings = {
-                "sampler": sampler,
-                "steps": steps,
-                "generator": torch.Generator().manual_seed(1000 * seed + index),
-            }
-            for window in rollout(model, batch.to(device), num_frames=frames, every_step=True, **settings):
-                bar.update(round(index * BATCH + window.fraction * len(batch) - bar.n, 2))
-            videos.append(window.video.cpu())
-    return torch.cat(videos)
-
-
-def _judge(video: Tensor, truth: Tensor, labels: Tensor, centres: Tensor) -> dict[str, np.ndarray]:
-    """Every measure of the new frames (clips, F, 1, H, W) against the true ones: (clips, F) each."""
-    parts: dict[str, list[Tensor]] = {measure: [] for measure in MEASURES}
-    for v, t, label, centre in zip(*(x.split(BATCH) for x in (video, truth, labels, centres)), strict=True):
-        digits = recognised(v.flatten(0, 1), label.repeat_interleave(v.shape[1], 0), centre.flatten(0, 1))
-        ink = [(x + 1).sum((2, 3, 4)) for x in (v, t)]
-        values = (psnr(v, t), ssim(v, t), ink[0] / ink[1], *(share.unflatten(0, v.shape[:2]) for share in digits))
-        for measure, value in zip(MEASURES, values, strict=True):
-            parts[measure].append(value)
-    return {measure: torch.cat(values).double().numpy() for measure, values in parts.items()}

@@ -10,6 +10,7 @@ trust it. It has no weights of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +96,7 @@ class MotionSkip(nn.Module):
         painted = torch.where(backwards, painted.flip(1), painted)
         frame, clip = painted[:, 0], []
         for i, paint in enumerate(painted.unbind(1)):
-            if i and not given[..., i].any(1).all():
+            if i and (given.is_meta or not given[..., i].any(1).all()):  # meta tensors have shapes, no values
                 kernel, gate = steps(i, reference)
                 frame = torch.lerp(paint, self._move(frame, kernel), gate)
             for k in range(order.shape[1]):
@@ -145,7 +146,7 @@ class MotionSkip(nn.Module):
         """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
         shares = kernel.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        return _Mixed.apply(padded, shares, (self.displacements + self.radius).tolist())
+        return _Mixed.apply(padded, shares, list(product(range(2 * self.radius + 1), repeat=2)))
 
 
 class _Mixed(torch.autograd.Function):

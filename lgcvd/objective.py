@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from lgcvd.context import NULL_CLIP, Context, TaskMix, local_context, past, prediction
+from lgcvd.context import ABSENT, NULL_CLIP, Context, TaskMix, local_context, past, prediction
+from lgcvd.denoiser import VideoDenoiser
 from lgcvd.errors import UserError
-from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import per_sample
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ def capped_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor, cap: float = 5
     """
     weight = (cap * (1 - alpha_bar)).clamp(max=1)
     return (per_sample(weight, true) * (predicted - true).square()).mean()
+
+
+def noise_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Mean squared difference of the noise (Ho et al. 2020, eq. 14), which MCVD is trained with.
+
+    The noise that a velocity implies is ``sqrt(alpha_bar) velocity`` and a term that ``x_t`` alone decides.
+    """
+    return (per_sample(alpha_bar, true) * (predicted - true).square()).mean()
 
 
 def uniform_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -86,7 +94,7 @@ WHOLE = Share()
 STAGES = ("stage1", "stage2")
 """What an objective may yield losses for."""
 
-DISTANCES: dict[str, Distance] = {"l1": l1, "l2": capped_l2}
+DISTANCES: dict[str, Distance] = {"l1": l1, "l2": capped_l2, "noise_l2": noise_l2}
 TIMES: dict[str, TimeSampler] = {
     "uniform": uniform_times,
     "high_noise": high_noise_times,
@@ -167,6 +175,11 @@ class TwoStage:
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
     ) -> tuple[Tensor, Tensor]:
         """The loss at random time steps, and the one-step estimate of ``x0``."""
+        if x0.shape[1] != model.output_frames:
+            raise UserError(
+                f"this objective denoises {x0.shape[1]} frames and a {model.config.kind} model {model.output_frames}: "
+                "MCVD is trained with block_masking, LGC-VD with two_stage or single_stage."
+            )
         schedule = model.schedule
         t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
         noise = share.noise(x0, generator)
@@ -200,7 +213,57 @@ class SingleStage(TwoStage):
         yield STAGES[0], self._denoise(model, second, context, generator, share)[0]
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"two_stage": TwoStage, "single_stage": SingleStage}
+@dataclass(frozen=True)
+class BlockMasking(TwoStage):
+    """MCVD's training (Voleti et al. 2022, section 3): the frames between a past and a future block are denoised.
+
+    What is masked makes the task: prediction is shown the past, interpolation both blocks, generation none. MCVD's own
+    mix has four such tasks alike, so that either block is masked with probability 1/2; for other names of ``tasks``, as
+    "random", coins decide too.
+    """
+
+    def clip_frames(self, model: VideoDenoiser) -> int:
+        """K past frames, N new ones, and the future ones that the model knows."""
+        return model.config.clip_frames + model.config.future_frames
+
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield ("stage1", loss) for clips (B, K + N + F, C, H, W) in [-1, 1], a share of a batch."""
+        k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model)
+        if clip.shape[1] != frames:
+            raise UserError(f"a training clip must have {frames} frames, with past and future, not {clip.shape[1]}.")
+        shown = share(self._draw_shown(len(clip) * share.of, generator)).to(clip.device)
+        blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)
+        positions = blocks.where(shown[:, (blocks >= t).long()], ABSENT)
+        with torch.random.fork_rng([clip.device] if clip.device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout takes no generator
+            loss, _ = self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)
+        yield STAGES[0], loss
+
+    def _draw_shown(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Whether the past and the future are shown, (B, 2)."""
+        names = self.tasks.trained
+        weights = torch.tensor([getattr(self.tasks, name) for name in names], dtype=torch.float)
+        drawn = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
+        coins = torch.rand((batch, 2), generator=generator) < 0.5
+        rows = [SHOWN.get(names[task], coin) for task, coin in zip(drawn, coins.tolist(), strict=True)]
+        return torch.tensor(rows)
+
+
+SHOWN = {
+    "prediction": [True, False],
+    "generation": [False, False],
+    "interpolation": [True, True],
+    "past": [False, True],
+}
+"""Task -> whether MCVD is shown the past and the future."""
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "two_stage": TwoStage,
+    "single_stage": SingleStage,
+    "block_masking": BlockMasking,
+}
 """Objectives by name, dataclasses with the fields of ``TwoStage``."""
 
 

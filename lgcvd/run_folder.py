@@ -100,7 +100,8 @@ def watch(
     averaged model. ``model/`` is that model at the last checkpoint, ready for ``lgcvd.load``. ``config.json``,
     ``commands.txt`` and ``log.txt`` tell how the run was made, each time it was started.
     """
-    record = _Record(Path(folder), config, validation, about or About(), data)
+    about = replace(about or About(), tasks=config.tasks.trained)
+    record = _Record(Path(folder), config, validation, about, data)
     with closing(steps), closing(record):
         try:
             for step in steps:

@@ -7,6 +7,7 @@ signal variance that is left at step ``t``, so that ``x_t = sqrt(alpha_bar) x0 +
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,23 @@ def cosine_betas(steps: int = 1000, s: float = 0.008, max_beta: float = 0.9999) 
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
 
 
+def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """Betas of the linear schedule (Ho et al. 2020), given for 1,000 steps; fewer steps take as much larger ones."""
+    scale = 1000 / steps
+    return torch.linspace(scale * first, scale * last, steps, dtype=torch.float64).clamp(max=0.9999)
+
+
+BETAS: dict[str, Callable[[int], Tensor]] = {"cosine": cosine_betas, "linear": linear_betas}
+"""Name -> function of the number of steps that gives betas."""
+
+
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """View ``(B,)`` values so that they multiply a ``(B, ...)`` tensor sample by sample."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 class Schedule(nn.Module):
-    """Cosine schedule with the conversions between noise, velocity and clean clip.
+    """A noise schedule with the conversions between noise, velocity and clean clip.
 
     It is a module only so that its table moves with the model; it has no parameters and is not saved.
     Time steps are integers ``t`` of shape ``(B,)`` in ``[0, steps)``; 0 is almost clean, ``steps - 1`` almost noise.
@@ -33,10 +44,10 @@ class Schedule(nn.Module):
 
     alpha_bar: Tensor
 
-    def __init__(self, steps: int = 1000):
+    def __init__(self, steps: int = 1000, betas: Callable[[int], Tensor] = cosine_betas):
         super().__init__()
         self.steps = steps
-        self.betas = cosine_betas(steps)
+        self.betas = betas(steps)
         self.register_buffer("alpha_bar", torch.cumprod(1 - self.betas, 0).float(), persistent=False)
 
     def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +78,11 @@ class Schedule(nn.Module):
         """The velocity that a clean clip implies: ``(sqrt(alpha_bar) x_t - x0) / sqrt(1 - alpha_bar)``."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return (signal * x_t - x0) / sigma
+
+    def x0_from_noise(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The clean clip that a guess of the noise implies; far from [-1, 1] where hardly any signal is left."""
+        signal, sigma = self.signal_and_noise(t, x_t)
+        return (x_t - sigma * noise) / signal
 
 
 def respaced_timesteps(steps: int, total: int = 1000) -> list[int]:

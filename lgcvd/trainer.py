@@ -97,7 +97,7 @@ def train(
     model.to(accelerator.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
-    ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema))
+    ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema)).eval()  # dropout is for what learns
     settings = {"model": asdict(model.config), "train": asdict(config)}
     if is_dataclass(data):  # its repr tells everything that decides its items
         settings["data"] = repr(data)

@@ -1,15 +1,78 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 
-from lgcvd.baselines import blank_frame, copy_last_frame
+from lgcvd import MovingDigits
+from lgcvd.baselines import BASELINES, blank_frame, copy_last_frame, flow_extrapolation, mean_frame, optical_flow
+from lgcvd.metrics import psnr
+from lgcvd.video import from_uint8
 
 
-def test_observed_frames_stay_and_the_rest_is_the_last_one_or_black():
+def blob(start: tuple[float, float], step: tuple[float, float], frames: int) -> Tensor:
+    """A soft blob (1, frames, 1, 32, 32) that moves uniformly, x and y in pixels a frame, on black."""
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    clip = []
+    for t in range(frames):
+        squared = (x - start[0] - t * step[0]) ** 2 + (y - start[1] - t * step[1]) ** 2
+        clip.append(2 * torch.exp(-squared / 18) - 1)
+    return torch.stack(clip)[None, :, None]
+
+
+@given(
+    k=st.integers(1, 3),
+    frames=st.integers(1, 5),
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    name=st.sampled_from(list(BASELINES)),
+)
+def test_any_clip_goes_on_and_observed_frames_stay(k, frames, channels, height, width, name):
+    generator = torch.Generator().manual_seed(height * width)
+    observed = torch.rand((2, k, channels, height, width), generator=generator) * 2 - 1
+    video = BASELINES[name](observed, frames)
+    assert video.shape == (2, k + frames, channels, height, width)
+    assert torch.equal(video[:, :k], observed)
+    assert video.abs().max() <= 1
+
+
+def test_new_frames_are_the_last_one_their_mean_or_black():
     observed = torch.rand(2, 3, 1, 4, 4) * 2 - 1
-    copied, blank = copy_last_frame(observed, 5), blank_frame(observed, 5)
-    for video in (copied, blank):
-        assert video.shape == (2, 8, 1, 4, 4)
-        assert torch.equal(video[:, :3], observed)
-    assert all(torch.equal(copied[:, t], observed[:, 2]) for t in range(3, 8))
-    assert (blank[:, 3:] == -1).all()
+    for baseline, frame in (
+        (copy_last_frame, observed[:, 2]),
+        (mean_frame, observed.mean(1)),
+        (blank_frame, -torch.ones(2, 1, 4, 4)),
+    ):
+        video = baseline(observed, 5)
+        assert all(torch.equal(video[:, t], frame) for t in range(3, 8))
+
+
+@pytest.mark.parametrize("step", [(1.0, 0.5), (2.0, -1.0), (0.0, 1.5), (-2.0, -2.0)])
+def test_flow_is_found_and_a_uniformly_moving_blob_goes_on(step: tuple[float, float]):
+    clip = blob((16 - 4 * step[0], 16 - 4 * step[1]), step, 8)
+    flow = optical_flow(clip[:, 0], clip[:, 1])
+    at_the_blob = flow[0, :, round(16 - 3 * step[1]), round(16 - 3 * step[0])]
+    torch.testing.assert_close(at_the_blob, torch.tensor(step), atol=0.1, rtol=0)
+    video = flow_extrapolation(clip[:, :2], 6)
+    assert (video - clip).abs().max() < 0.25
+    assert (copy_last_frame(clip[:, :2], 6) - clip)[:, -1].abs().max() > 1.5
+
+
+def test_what_stands_still_stays():
+    observed = torch.rand((1, 1, 3, 24, 20), generator=torch.Generator().manual_seed(0)).repeat(1, 2, 1, 1, 1)
+    torch.testing.assert_close(flow_extrapolation(observed, 4), copy_last_frame(observed, 4), atol=1e-4, rtol=0)
+
+
+def test_samples_of_a_batch_do_not_mix():
+    clips = torch.cat([blob((8, 16), (2, 0), 2), blob((20, 20), (-1, -1), 2)])
+    torch.testing.assert_close(flow_extrapolation(clips, 3)[1:], flow_extrapolation(clips[1:], 3))
+
+
+def test_flow_beats_copying_while_digits_go_straight_on():
+    data = MovingDigits(split="test", length=16, frames=4, image_size=64)
+    clips = from_uint8(torch.stack([data[i] for i in range(16)]))
+    flow, copied = (psnr(baseline(clips[:, :2], 2), clips).mean() for baseline in (flow_extrapolation, copy_last_frame))
+    assert flow > copied + 3

@@ -1,147 +1,237 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from subprocess import Popen, run
 
 import numpy as np
 import pytest
 import torch
 
-from lgcvd import LGCVD, MovingDigits, UserError
-from lgcvd.config import ModelConfig
-from lgcvd.digit_classifier import IN_PLACE, WEIGHTS, find_digits, recognised
-from lgcvd.evaluation import BLANK, COPY, MEASURES, MODEL, REAL, bootstrap_interval, evaluate_digits, sampler_table
-from lgcvd.video import from_uint8
-
-CLIPS = 100
-
-
-@pytest.fixture(scope="module")
-def real() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The first frames (CLIPS, 1, 64, 64) of test clips, what is in them, and where."""
-    data = MovingDigits("test", frames=1)
-    scenes = [data.clip_and_labels(i) for i in range(CLIPS)]
-    centres = torch.stack([data.places(i)[:, 0] for i in range(CLIPS)])
-    return from_uint8(torch.cat([clip for clip, _ in scenes])), torch.tensor([labels for _, labels in scenes]), centres
-
-
-def test_real_digits_are_recognised_where_they_are(real):
-    anywhere, in_place = recognised(*real)
-    assert anywhere.mean() > 0.87  # the rest is hidden by the other digit
-    assert in_place.mean() > 0.86
-
-
-def test_small_frames_are_read_too(real):
-    frames, labels, centres = real
-    anywhere, _ = recognised(torch.nn.functional.avg_pool2d(frames, 2), labels, centres)
-    assert anywhere.mean() > 0.86
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda frames: torch.full_like(frames, -1),
-        lambda frames: torch.zeros_like(frames),
-        lambda frames: frames.mean(0, keepdim=True).expand_as(frames),
-        lambda frames: torch.nn.functional.avg_pool2d(frames, 17, 1, 8),
-        lambda frames: torch.rand(frames.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1,
-    ],
-    ids=["blank", "grey", "mean of all frames", "blurred", "noise"],
+from lgcvd import PRESETS, UserError, save
+from lgcvd.__main__ import main
+from lgcvd.evaluation import (
+    Evaluation,
+    Predictor,
+    bootstrap_interval,
+    evaluate,
+    find_predictor,
+    finished,
+    gather,
+    of_model,
+    open_clips,
+    read_results,
 )
-def test_what_shows_no_digit_wins_nothing(real, spoil):
-    frames, labels, centres = real
-    anywhere, _ = recognised(spoil(frames), labels, centres)
-    assert anywhere.mean() < 0.05
+from lgcvd.models import build
+from lgcvd.objective import Share
+from lgcvd.protocols import OURS, PROTOCOLS
+
+SMALL = {"sampler": "ddpm", "steps": 2}
+SHAPE = (16, 16, 1)
+FAST = ("psnr", "ssim")
 
 
-def test_other_digits_are_not_the_right_ones(real):
-    frames, labels, centres = real
-    anywhere, in_place = recognised(frames, (labels + 1) % 10, centres)
-    assert anywhere.mean() < 0.25  # the frame's other digit is the wanted one now and then
-    assert in_place.mean() < 0.05
+def evaluation_of(predictor: Predictor, clips: int = 5, **changes: object) -> Evaluation:
+    """A small evaluation on moving digits."""
+    changes = {"frames": 7, "clips": clips, "trajectories": 2, **SMALL} | changes
+    metrics, seed = changes.pop("metrics", FAST), changes.pop("seed", 0)
+    protocol = replace(changes.pop("protocol", OURS), **changes)
+    shape = predictor.shape or SHAPE
+    data = open_clips("digits", frames=protocol.context + protocol.frames, clips=clips, seed=seed, shape=shape)
+    return Evaluation(predictor, data, protocol, seed, metrics)
 
 
-def test_a_shifted_digit_is_recognised_but_not_in_place():
-    data = MovingDigits("test", frames=1, digits=1)
-    left = [i for i in range(80) if data.places(i)[0, 0, 1] < 30]  # these stay whole when moved by 20 pixels
-    frames, centres = from_uint8(torch.cat([data[i] for i in left])), torch.cat([data.places(i) for i in left])
-    labels = torch.tensor([data.clip_and_labels(i)[1] for i in left])
-    for shift, share_in_place in ((3, 1), (20, 0)):
-        anywhere, in_place = recognised(torch.roll(frames, shift, dims=-1), labels, centres)
-        assert anywhere.mean() > 0.93
-        assert abs(in_place.mean() - share_in_place) < 0.15
-    assert 3 < IN_PLACE < 20
+def finish(evaluation: Evaluation, out: Path, **options: object) -> dict:
+    for _ in evaluate(evaluation, out, **options):
+        pass
+    return gather(evaluation, out, {"processor": "test"})
 
 
-def test_one_digit_answers_for_one_only():
-    data = MovingDigits("test", frames=1, digits=1)
-    clip, (label,) = data.clip_and_labels(0)
-    clip = from_uint8(clip)
-    assert find_digits(clip, 2)[0].tolist() == [[label, -1]]
-    anywhere, in_place = recognised(
-        clip, torch.tensor([[label, label]]), data.places(0).expand(2, 1, 2).transpose(0, 1)
+def numbers(results: dict) -> dict:
+    """All but the time it took."""
+    clips = [{name: value for name, value in clip.items() if name != "seconds"} for clip in results["clips"]]
+    return {name: results[name] for name in ("settings", "summary", "per_frame")} | {"clips": clips}
+
+
+def close(a: object, b: object) -> bool:
+    """Equal but for the rounding of sums in another order."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    return a == pytest.approx(b, rel=2e-4) if isinstance(a, float) else a == b
+
+
+@pytest.fixture
+def predictor(tiny_model) -> Predictor:
+    return of_model(tiny_model, **SMALL)
+
+
+def test_the_true_future_gets_the_ceiling(tmp_path):
+    known: dict[bytes, torch.Tensor] = {}
+
+    def prophet(observed, frames, generators):
+        return torch.stack([known[clip.numpy().tobytes()] for clip in observed])
+
+    evaluation = evaluation_of(Predictor("prophet", prophet, {}))
+    for index in evaluation.clips.indices:
+        clip = evaluation.clips.data[index].float() / 127.5 - 1
+        known[clip[:2].numpy().tobytes()] = clip
+    summary = finish(evaluation, tmp_path / "r.json")["summary"]
+    assert summary["psnr"]["mean"] == summary["psnr"]["best"] == {"value": 100, "low": 100, "high": 100}
+    assert summary["ssim"]["mean"]["value"] == pytest.approx(1)
+
+
+def test_results_hold_what_decides_them_and_what_was_found(predictor, tmp_path):
+    results = finish(evaluation_of(predictor), tmp_path / "r.json")
+    assert results == read_results(tmp_path / "r.json")
+    assert not (tmp_path / "r.json.parts").exists()
+    settings = results["settings"]
+    assert settings["model"]["config"]["image_size"] == [16, 16]
+    assert settings["protocol"]["what"] == OURS.what
+    assert (settings["sampler"], settings["steps"], settings["seed"], settings["trajectories"]) == ("ddpm", 2, 0, 2)
+    assert len(results["clips"]) == 5
+    assert results["per_frame"]["first"] == 3
+    for name in FAST:
+        values = [clip[name] for clip in results["clips"]]
+        assert all(value["best"] >= value["mean"] for value in values)
+        assert any(value["best"] > value["mean"] for value in values)
+        mean = np.mean([value["mean"] for value in values])
+        assert results["summary"][name]["mean"]["value"] == pytest.approx(mean, rel=1e-4)
+        assert np.mean(results["per_frame"][name]["mean"]) == pytest.approx(mean, rel=1e-4)
+        assert len(results["per_frame"][name]["low"]) == 7
+    assert any("Intervals over 5 clips" in note for note in results["notes"])
+
+
+def test_noise_depends_on_seed_clip_and_trajectory_alone(predictor, tmp_path):
+    one, all_ = (finish(evaluation_of(predictor), tmp_path / f"{batch}.json", batch=batch) for batch in (1, 5))
+    assert close(numbers(one), numbers(all_))
+    more = finish(evaluation_of(predictor, trajectories=3), tmp_path / "more.json")
+    assert more["summary"]["psnr"]["best"]["value"] > one["summary"]["psnr"]["best"]["value"]
+    other = finish(evaluation_of(predictor, seed=1), tmp_path / "other.json")
+    assert not close(other["summary"], one["summary"])
+
+
+def test_broken_off_and_resumed_equals_uninterrupted(predictor, tmp_path):
+    whole = finish(evaluation_of(predictor), tmp_path / "whole.json", batch=2)
+    out = tmp_path / "resumed.json"
+    steps = evaluate(evaluation_of(predictor), out, batch=2)
+    assert next(steps).clips == 2
+    steps.close()
+    assert not out.exists()
+    (tmp_path / "resumed.json.parts" / "000001.npz").write_bytes(b"PK cut short")  # as a full disk leaves it
+
+    asked = []
+    counting = replace(predictor, predict=lambda *a: (asked.append(len(a[0])), predictor.predict(*a))[1])
+    resumed = finish(evaluation_of(counting), out, batch=2)
+    assert numbers(resumed) == numbers(whole)
+    assert asked == [4, 4, 2]
+
+    steps = evaluate(evaluation_of(predictor), out, batch=2)
+    next(steps)
+    asked.clear()
+    finish(evaluation_of(counting), out, batch=2)
+    assert asked == [4, 2]  # two clips of two trajectories, then one
+
+
+def test_shares_of_two_make_the_whole(predictor, tmp_path):
+    whole = finish(evaluation_of(predictor), tmp_path / "whole.json", batch=2)
+    evaluation = evaluation_of(predictor)
+    for rank in (1, 0):
+        for _ in evaluate(evaluation, tmp_path / "shared.json", batch=2, share=Share(rank, 2)):
+            pass
+    assert numbers(gather(evaluation, tmp_path / "shared.json", {})) == numbers(whole)
+
+
+def test_another_evaluation_is_not_mixed_in(predictor, tmp_path):
+    out = tmp_path / "r.json"
+    next(evaluate(evaluation_of(predictor), out))
+    with pytest.raises(UserError, match=r"another evaluation.*seed"):
+        next(evaluate(evaluation_of(predictor, seed=1), out))
+    results = finish(evaluation_of(predictor), out)
+    assert finished(evaluation_of(predictor), out) == results
+    with pytest.raises(UserError, match=r"another evaluation.*steps"):
+        finished(evaluation_of(predictor, steps=3), out)
+
+
+def test_clips_are_spread_over_the_split_by_the_seed():
+    def indices(clips, seed):
+        return open_clips("digits", frames=3, clips=clips, seed=seed, shape=SHAPE).indices
+
+    drawn = indices(10, 0)
+    assert drawn == indices(10, 0) != indices(10, 1)
+    assert [index // 100_000 for index in drawn] == list(range(10))
+
+
+def test_baselines_need_one_trajectory(tmp_path):
+    baseline = find_predictor("copy-last-frame", **SMALL)
+    results = finish(evaluation_of(baseline, trajectories=10), tmp_path / "r.json")
+    assert results["settings"]["trajectories"] == 1
+    assert results["settings"]["sampler"] is None
+    assert results["summary"]["psnr"]["mean"] == results["summary"]["psnr"]["best"]
+    assert any("one trajectory stands for all" in note for note in results["notes"])
+
+
+@pytest.mark.parametrize("kind", ["mcvd-concat", "mcvd-spatin"])
+def test_models_to_compare_with_are_evaluated_alike(tmp_path, kind):
+    torch.manual_seed(0)
+    model = build(replace(PRESETS["tiny"].model, kind=kind))
+    results = finish(evaluation_of(of_model(model.eval(), **SMALL), clips=2), tmp_path / "r.json")
+    assert results["settings"]["model"]["config"]["kind"] == kind
+    assert results["summary"]["psnr"]["best"]["value"] > results["summary"]["psnr"]["mean"]["value"]
+
+
+@pytest.mark.parametrize("name", ["mcvd", "lgcvd-released"])
+def test_other_protocols_judge_too(predictor, tmp_path, name):
+    results = finish(evaluation_of(predictor, protocol=PROTOCOLS[name], clips=2), tmp_path / "r.json")
+    assert results["settings"]["protocol"]["name"] == name
+    ours = finish(evaluation_of(predictor, clips=2), tmp_path / "ours.json")
+    for measure in FAST:
+        same = results["summary"][measure]["mean"] == ours["summary"][measure]["mean"]
+        assert same == (name == "lgcvd-released")
+
+
+@pytest.mark.slow
+def test_every_metric_is_measured(tmp_path):
+    def jitter(observed, frames, generators):
+        last = observed[:, -1:].expand(-1, frames, -1, -1, -1)
+        noise = torch.stack([torch.randn(last.shape[1:], generator=generator) for generator in generators])
+        return torch.cat([observed, (last + 0.3 * noise).clamp(-1, 1)], 1)
+
+    evaluation = evaluation_of(
+        Predictor("jitter", jitter, {}, (32, 32, 1)),
+        clips=3,
+        frames=9,
+        metrics=("psnr", "ssim", "lpips", "fvd", "diversity"),
     )
-    assert (anywhere.item(), in_place.item()) == (0.5, 0.5)
+    results = finish(evaluation, tmp_path / "r.json")
+    summary = results["summary"]
+    assert summary["fvd"]["mean"]["low"] <= summary["fvd"]["mean"]["value"] <= summary["fvd"]["mean"]["high"]
+    assert summary["diversity"]["mean"]["low"] > 0
+    assert summary["lpips"]["best"]["value"] < summary["lpips"]["mean"]["value"]
+    assert any("Fréchet distance of 3 videos is too large" in note for note in results["notes"])
 
 
-def test_classifier_is_small():
-    assert WEIGHTS.stat().st_size < 1_000_000
+def test_broken_predictions_are_named(tmp_path):
+    def broken(observed, frames, generators):
+        return torch.full((len(observed), 2 + frames, 1, 16, 16), torch.nan)
+
+    def short(observed, frames, generators):
+        return observed
+
+    for predict, reason in ((broken, "NaN"), (short, "does not fit")):
+        with pytest.raises(UserError, match=reason):
+            finish(evaluation_of(Predictor("x", predict, {})), tmp_path / "r.json")
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
-def report():
-    """A report on an untrained network."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = ModelConfig(
-            channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8
-        )
-        model = LGCVD(config).eval()
-    return model, evaluate_digits(model, clips=3, frames=9, steps=2, progress=False)
-
-
-def test_every_row_has_every_measure_of_every_new_frame(report):
-    _, report = report
-    assert list(report.scores) == [MODEL, COPY, BLANK, REAL]
-    for scores in report.scores.values():
-        assert list(scores) == list(MEASURES)
-        assert all(values.shape == (3, 9) and np.isfinite(values).all() for values in scores.values())
-
-
-def test_rows_that_are_known_have_the_known_values(report):
-    _, report = report
-    assert report.value(REAL, "ink") == (1, 1, 1)
-    assert report.value(REAL, "ssim")[0] == pytest.approx(1)
-    assert report.value(BLANK, "ink")[0] == 0
-    assert report.value(BLANK, "digits")[0] == 0
-    assert report.value(COPY, "psnr", 3)[0] > report.value(COPY, "psnr", 11)[0]  # it is left behind
-
-
-def test_same_seed_makes_the_same_table_and_another_seed_another(report):
-    model, first = report
-    options = {"clips": 3, "frames": 9, "steps": 2, "progress": False}
-    again, other = evaluate_digits(model, **options), evaluate_digits(model, seed=1, **options)
-
-    def table(report):
-        return [line for line in report.markdown().splitlines() if line.startswith("|")]
-
-    assert table(first) == table(again) != table(other)
-
-
-def test_saved_files_hold_the_report(report, tmp_path):
-    _, report = report
-    report.save(tmp_path / "results")
-    saved = json.loads((tmp_path / "results" / "results.json").read_text())
-    assert saved["settings"]["config"]["image_size"] == [16, 16]
-    assert saved["rows"][MODEL]["psnr"]["mean"]["value"] == report.value(MODEL, "psnr")[0]
-    assert len(saved["rows"][COPY]["ink"]["per_frame"]) == 9
-    assert (tmp_path / "results" / "table.md").read_text() == report.markdown()
-    for picture in ("curves.png", "samples.png"):
-        assert (tmp_path / "results" / picture).read_bytes().startswith(b"\x89PNG")
-
-
-def test_sampler_table_has_a_row_a_report(report):
-    _, report = report
-    assert len(sampler_table([report, report]).splitlines()) == 4
+def test_unknown_metrics_are_refused(predictor):
+    for metrics in (("psnr", "beauty"), ()):
+        with pytest.raises(UserError, match="metrics must be some of"):
+            evaluation_of(predictor, metrics=metrics)
 
 
 def test_interval_contains_the_mean_and_shrinks_with_more_values():
@@ -151,15 +241,81 @@ def test_interval_contains_the_mean_and_shrinks_with_more_values():
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
 
 
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+@pytest.fixture
+def arguments(tiny_model, tmp_path) -> list[str]:
+    save(tiny_model, tmp_path / "model")
+    options = "--data digits --clips 3 --trajectories 2 --frames 7 --sampler ddpm --steps 2 --batch 1 --device cpu"
+    return ["evaluate", "--model", str(tmp_path / "model"), *options.split(), "--metrics", *FAST, "--out"]
+
+
+def test_command_writes_results_and_a_second_time_nothing(arguments, tmp_path, capsys):
+    out = tmp_path / "r.json"
+    assert main([*arguments, str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{out}: PSNR, dB, mean ")
+    written = out.stat().st_mtime_ns
+    assert main([*arguments, str(out)]) == 0
+    assert capsys.readouterr().out == said
+    assert out.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(arguments, tmp_path):
+    assert main([*arguments, str(tmp_path / "one.json")]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lgcvd"]
+    done = run([*launch, *arguments, str(tmp_path / "two.json")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, two = (read_results(tmp_path / f"{name}.json") for name in ("one", "two"))
+    assert numbers(one) == numbers(two)
+    assert (one["machine"]["processes"], two["machine"]["processes"]) == (1, 2)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_finds_what_one_run_finds(arguments, tmp_path):
+    longer = ["--clips", "12", "--frames", "40"]
+    assert main([*arguments, str(tmp_path / "whole.json"), *longer]) == 0
+    killed = tmp_path / "killed.json"
+    process = Popen([sys.executable, "-m", "lgcvd", *arguments, str(killed), *longer])
+    while not list(tmp_path.glob("killed.json.parts/*.npz")) and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not killed.exists()
+    assert 1 <= len(list(tmp_path.glob("killed.json.parts/*.npz"))) < 12
+    assert main([*arguments, str(killed), *longer]) == 0
+    assert numbers(read_results(killed)) == numbers(read_results(tmp_path / "whole.json"))
+    assert not (tmp_path / "killed.json.parts").exists()
+
+
 @pytest.mark.parametrize(
-    "changes", [{"channels": 3, "dim": 24}, {"image_size": (48, 48)}, {"image_size": (32, 16)}], ids=str
+    ("changes", "reason"),
+    [
+        (["--data", "nowhere"], "there is no data nowhere"),
+        (["--model", "nothing"], "there is no model 'nothing'"),
+        (["--clips", "2000000"], "set --clips lower"),
+        (["--clips", "0"], "clips must be at least 1"),
+        (["--steps", "5000"], "steps must be between"),
+        (["--batch", "0"], "batch must be at least 1"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--context", "1"], "1 frames"),
+        (["--stride", "2"], "leave them out"),
+        (["--metrics", "lpips"], "at least 31 x 31"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_models_of_something_else_are_refused(changes):
-    config = ModelConfig(**{"channels": 1, "dim": 8, "multipliers": (1, 2), "head_channels": 8} | changes)
-    with pytest.raises(UserError, match="moving digits need a gray model"):
-        evaluate_digits(LGCVD(config), clips=1, progress=False)
+def test_bad_input_is_one_sentence_and_leaves_nothing(arguments, tmp_path, capsys, changes, reason):
+    assert main([*arguments, str(tmp_path / "r.json"), *changes]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("lgcvd: ")
+    assert reason in said[-1]
+    assert not list(tmp_path.glob("r.json*"))
 
 
-def test_no_clips_are_refused(tiny_model):
-    with pytest.raises(UserError, match="clips"):
-        evaluate_digits(tiny_model, clips=0, progress=False)
+def test_results_are_json_and_nothing_else(arguments, tmp_path, capsys):
+    assert main([*arguments, str(tmp_path / "r.txt")]) == 2
+    (tmp_path / "r.json").write_text(json.dumps({"results": "of something else"}))
+    assert main([*arguments, str(tmp_path / "r.json")]) == 2
+    assert "no results file" in capsys.readouterr().err

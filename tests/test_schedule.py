@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lgcvd.schedule import Schedule, cosine_betas, respaced_timesteps
+from lgcvd.schedule import BETAS, Schedule, cosine_betas, linear_betas, respaced_timesteps
 
 SCHEDULE = Schedule(1000)
 
@@ -35,6 +35,27 @@ def test_standardised_noisy_clips_have_mean_0_and_variance_1(t: int, mean: float
 def test_without_statistics_the_network_sees_the_noisy_clip():
     x_t = torch.randn(2, 8)
     torch.testing.assert_close(SCHEDULE.standardise(x_t, torch.tensor([0, 999]), 0.0, 1.0), x_t)
+
+
+def test_linear_betas_are_those_of_ddpm_at_any_number_of_steps():
+    betas = linear_betas()
+    assert betas.tolist() == pytest.approx([1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)])
+    for steps in (100, 4000):  # as much noise at the end, and half way, whatever the number of steps
+        alpha_bar = torch.cumprod(1 - linear_betas(steps), 0)
+        for share in (0.5, 1):
+            expected = torch.cumprod(1 - betas, 0)[round(share * 1000) - 1].log()
+            assert alpha_bar[round(share * steps) - 1].log().item() == pytest.approx(expected.item(), rel=0.1)
+
+
+@pytest.mark.parametrize("betas", BETAS.values())
+@given(t=st.integers(0, 999))
+def test_the_noise_of_a_noisy_clip_tells_the_clean_one(betas, t: int):
+    schedule, generator = Schedule(1000, betas), torch.Generator().manual_seed(t)
+    x0, noise = torch.rand((1, 8), generator=generator), torch.randn((1, 8), generator=generator)
+    times = torch.tensor([t])
+    found = schedule.x0_from_noise(schedule.add_noise(x0, noise, times), noise, times)
+    signal = schedule.alpha_bar[t].sqrt().item()
+    torch.testing.assert_close(found, x0, atol=1e-6 / signal, rtol=0)
 
 
 def test_signal_falls_from_almost_all_to_almost_none():

@@ -37,7 +37,7 @@ class EvaluateDigits:
 
     def run(self) -> int:
         from lgcvd.checkpoints import load
-        from lgcvd.evaluation import evaluate_digits
+        from lgcvd.digits_evaluation import evaluate_digits
 
         options = {name: getattr(self, name) for name in ("clips", "frames", "sampler", "steps", "seed", "split")}
         report = evaluate_digits(load(self.model, find_device(self.device)), **options)

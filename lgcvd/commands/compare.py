@@ -1,0 +1,27 @@
+"""``lgcvd compare``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put results of `lgcvd evaluate` side by side: tables, figures, and tests over the clips."""
+
+    results: Positional[tuple[Path, ...]]
+    """Results files; the others are tested against the first."""
+    out: Path
+    """Folder for table.md, table.csv, frames.png and seconds.png."""
+
+    def run(self) -> int:
+        from lgcvd.comparison import compare
+
+        comparison = compare(self.results)
+        folder = comparison.save(self.out)
+        print(comparison.markdown())
+        print(f"{folder}: table.md, table.csv, frames.png, seconds.png")
+        return 0

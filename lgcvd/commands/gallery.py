@@ -1,0 +1,88 @@
+"""``lgcvd gallery``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import DisallowNone
+
+from lgcvd.commands.common import Device, Sampler, find_device
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Show what several models make of the same clips: predictions, generation, infilling and interpolation."""
+
+    models: tuple[str, ...]
+    """Models and baselines in the order of their rows, as `lgcvd evaluate` takes them."""
+    data: str
+    """Data, as `lgcvd evaluate` takes them."""
+    out: Path
+    """Folder for prediction.gif, generation-MODEL.gif, interpolation.png and infilling.png."""
+    clips: int = 4
+    """Clips, evenly spread over the split; the seed decides which."""
+    context: int = 2
+    """Frames that are observed."""
+    frames: int = 28
+    """New frames."""
+    sampler: Sampler = DEFAULT_SAMPLER
+    """How to denoise."""
+    steps: int = DEFAULT_STEPS
+    """Denoising steps a window."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which part of the data."""
+    stride: int = 1
+    """Of the frames of your own data, every so many is taken."""
+    seed: int = 0
+    """Of the noise and of the choice of clips."""
+    image_size: DisallowNone[tuple[int, int] | None] = None
+    """For baselines alone, where the data leave it open: height and width in pixels."""
+    channels: DisallowNone[Literal[1, 3] | None] = None
+    """The same: 1 (gray) or 3 (RGB)."""
+    all_frames_strip: bool = False
+    """Also every frame of each clip side by side, as papers show them."""
+    fps: float = 5.0
+    """Frames a second of the GIFs."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from lgcvd import gallery
+        from lgcvd.baselines import BASELINES
+        from lgcvd.checkpoints import load
+        from lgcvd.errors import UserError
+        from lgcvd.evaluation import find_predictor, of_model, open_clips, shape_of
+
+        if not self.models:
+            raise UserError("a gallery needs at least one model or baseline: name it with --models.")
+        for name in ("context", "frames", "clips"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        sampling = {"sampler": self.sampler, "steps": self.steps}
+        models, predictors, device = {}, [], find_device(self.device)
+        for name in self.models:
+            if name in BASELINES:
+                predictors.append(find_predictor(name, **sampling))
+                continue
+            model = load(name, device)
+            predictors.append(of_model(model, **sampling, name=name))
+            models[predictors[-1].name] = model
+        if len({predictor.name for predictor in predictors}) < len(predictors):
+            raise UserError("two of the models have the same name: give each once.")
+        shape = next((p.shape for p in predictors if p.shape), None)
+        clips = open_clips(
+            self.data,
+            frames=self.context + self.frames,
+            clips=self.clips,
+            seed=self.seed,
+            split=self.split,
+            shape=shape or shape_of(self.data, self.split, self.image_size, self.channels),
+            stride=self.stride,
+        )
+        shown = gallery.Gallery(clips, predictors, models, self.context, self.seed, sampling, self.fps, device)
+        for line in shown.save(self.out, self.all_frames_strip):
+            print(line)
+        return 0

@@ -1,0 +1,266 @@
+"""Results files side by side: a table, figures, and paired tests over the clips."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lgcvd.errors import UserError
+from lgcvd.evaluation import bootstrap_interval, read_results
+from lgcvd.protocols import PAIRWISE
+from lgcvd.trainer import differences
+from lgcvd.video import draft
+
+COLUMNS = {
+    ("psnr", "mean"): ("PSNR, dB, mean", "{:.2f}", max),
+    ("psnr", "best"): ("PSNR, dB, best", "{:.2f}", max),
+    ("ssim", "mean"): ("SSIM, mean", "{:.3f}", max),
+    ("ssim", "best"): ("SSIM, best", "{:.3f}", max),
+    ("lpips", "mean"): ("LPIPS, mean", "{:.3f}", min),
+    ("lpips", "best"): ("LPIPS, best", "{:.3f}", min),
+    ("fvd", "mean"): ("FVD", "{:.0f}", min),
+    ("diversity", "mean"): ("diversity", "{:.3f}", None),
+}
+"""(measure, which) -> name, format and which value is good. Diversity alone is neither good nor bad."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of the same clips by the same protocol."""
+
+    results: dict[str, dict]
+    """Name -> content of a results file; the first is what the others are tested against."""
+
+    def table(self) -> str:
+        """A row each, as Markdown: values with 95 % intervals, the best of each column in bold."""
+        columns = self._columns()
+        header = ["", *(COLUMNS[column][0] for column in columns), "sampler", "seconds a prediction"]
+        lines = [header, ["---"] * len(header)]
+        for name, results in self.results.items():
+            cells = [self._cell(results, column) for column in columns]
+            settings = results["settings"]
+            sampler = f"{settings['sampler']}, {settings['steps']} steps" if settings["sampler"] else "-"
+            lines.append([name, *cells, sampler, f"{results['seconds']['prediction']:.2g}"])
+        return _markdown(lines)
+
+    def tests(self) -> str:
+        """How the others differ from the first, clip by clip, as Markdown."""
+        first, *others = self.results
+        columns = [column for column in self._columns() if column[0] in PAIRWISE]
+        lines = [[f"less {first}", *(COLUMNS[column][0] for column in columns)], ["---"] * (1 + len(columns))]
+        for other in others:
+            cells = []
+            for column in columns:
+                test = paired_test(*(self._per_clip(name, column) for name in (other, first)))
+                low, high = (COLUMNS[column][1].format(end) for end in (test.low, test.high))
+                sign = COLUMNS[column][1].replace(":", ":+").format(test.difference)
+                cells.append(f"{sign} [{low}, {high}], p {_p(test.p)}")
+            lines.append([other, *cells])
+        return _markdown(lines)
+
+    def markdown(self) -> str:
+        """Tables, with what was measured and what the numbers are worth."""
+        settings = next(iter(self.results.values()))["settings"]
+        protocol, data = settings["protocol"], settings["data"]
+        n = max(results["settings"]["trajectories"] for results in self.results.values())
+        parts = [
+            f"{data['clips']} clips of {data['name']}, {data['split']} split; protocol {protocol['name']}: "
+            f"{protocol['context']} -> {protocol['frames']} frames, {n} trajectories a clip, seed {settings['seed']}. "
+            f"{protocol['what']} In brackets 95 % intervals.",
+            self.table(),
+        ]
+        if len(self.results) > 1:
+            parts += [
+                "Differences clip by clip, with 95 % bootstrap intervals and the p of a sign-flip test over clips, not "
+                "corrected for the number of tests:",
+                self.tests(),
+            ]
+        parts += ["\n".join(f"- {line}" for line in [*self._measures(), *self._notes()])]
+        return "\n\n".join(parts) + "\n"
+
+    def csv(self) -> str:
+        """Every value in a line."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "sampler", "steps", "measure", "of", "value", "low", "high"])
+        for name, results in self.results.items():
+            settings = results["settings"]
+            for measure, which in self._columns():
+                value = results["summary"][measure].get(which)
+                if value:
+                    writer.writerow([name, settings["sampler"], settings["steps"], measure, which, *value.values()])
+        return file.getvalue()
+
+    def frames_figure(self):
+        """Quality against the frame number, as a matplotlib figure."""
+        measures = [name for name in PAIRWISE if all(name in r["per_frame"] for r in self.results.values())]
+        figure, panels = _panels(len(measures))
+        for axes, measure in zip(panels, measures, strict=True):
+            for name, results in self.results.items():
+                curve, first = results["per_frame"][measure], results["per_frame"]["first"]
+                numbers = range(first, first + len(curve["mean"]))
+                (line,) = axes.plot(numbers, curve["mean"], label=name)
+                axes.fill_between(numbers, curve["low"], curve["high"], color=line.get_color(), alpha=0.15, linewidth=0)
+            axes.set(title=COLUMNS[measure, "mean"][0], xlabel="frame")
+        if measures:
+            panels[0].legend(fontsize="small")
+        return figure
+
+    def seconds_figure(self):
+        """Quality against the time that a prediction takes, as a matplotlib figure."""
+        columns = [column for column in self._columns() if column[1] == "mean" and COLUMNS[column][2]]
+        figure, panels = _panels(len(columns))
+        for axes, column in zip(panels, columns, strict=True):
+            for name, results in self.results.items():
+                value = results["summary"][column[0]].get(column[1])
+                if value:
+                    reach = np.abs([[value["value"] - value["low"]], [value["high"] - value["value"]]])
+                    axes.errorbar(results["seconds"]["prediction"], value["value"], reach, fmt="o", label=name)
+            axes.set(title=COLUMNS[column][0], xlabel="seconds a prediction", xscale="log")
+        if columns:
+            panels[0].legend(fontsize="small")
+        return figure
+
+    def save(self, folder: Path) -> Path:
+        """Write ``table.md``, ``table.csv``, ``frames.png`` and ``seconds.png`` into ``folder``, and return it."""
+        for name, text in (("table.md", self.markdown()), ("table.csv", self.csv())):
+            with draft(folder / name) as part:
+                part.write_text(text)
+        for name, figure in (("frames.png", self.frames_figure()), ("seconds.png", self.seconds_figure())):
+            with draft(folder / name) as part:
+                figure.savefig(part, dpi=120)
+        return folder
+
+    def _columns(self) -> list[tuple[str, str]]:
+        """What all results have."""
+        shared = set.intersection(*(set(results["summary"]) for results in self.results.values()))
+        return [column for column in COLUMNS if column[0] in shared]
+
+    def _cell(self, results: dict, column: tuple[str, str]) -> str:
+        value = results["summary"][column[0]].get(column[1])
+        if not value:
+            return "-"
+        _, form, good = COLUMNS[column]
+        there = [r["summary"][column[0]].get(column[1]) for r in self.results.values()]
+        shown = form.format(value["value"])
+        if good and len(there) > 1 and value["value"] == good(other["value"] for other in there if other):
+            shown = f"**{shown}**"
+        return f"{shown} [{form.format(value['low'])}, {form.format(value['high'])}]"
+
+    def _per_clip(self, name: str, column: tuple[str, str]) -> np.ndarray:
+        return np.array([clip[column[0]][column[1]] for clip in self.results[name]["clips"]])
+
+    def _measures(self) -> Iterator[str]:
+        for what in next(iter(self.results.values()))["settings"]["protocol"]["measures"].values():
+            yield f"{what}."
+
+    def _notes(self) -> list[str]:
+        names: dict[str, list[str]] = {}
+        for name, results in self.results.items():
+            for note in results["notes"]:
+                names.setdefault(note, []).append(name)
+        notes = [note if len(who) == len(self.results) else f"{', '.join(who)}: {note}" for note, who in names.items()]
+        shared = {measure for measure, _ in self._columns()}
+        if left_out := sorted({name for results in self.results.values() for name in results["summary"]} - shared):
+            notes.append(f"Not in all results, and so left out: {', '.join(left_out)}.")
+        machines = Counter(
+            "{processor}, {threads} threads, {device}, torch {torch}".format(**results["machine"])
+            for results in self.results.values()
+        )
+        notes.append(f"Made on: {'; '.join(machines)}.")
+        if len(machines) > 1:
+            notes.append("The seconds are of different machines: do not compare them.")
+        return notes
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A mean difference over clips."""
+
+    difference: float
+    low: float
+    high: float
+    """95 % bootstrap interval."""
+    p: float
+    """How often random signs of the differences give as large a mean."""
+
+
+def paired_test(a: np.ndarray, b: np.ndarray, flips: int = 10_000) -> PairedTest:
+    """``a - b`` for the same clips (n,): the mean, its interval, and a sign-flip permutation test; always the same."""
+    difference = a - b
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(flips, len(difference)))
+    as_large = np.abs(signs @ difference) >= abs(difference.sum()) * (1 - 1e-9)
+    return PairedTest(float(difference.mean()), *bootstrap_interval(difference), (1 + as_large.sum()) / (1 + flips))
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """The results files as one comparison; ``UserError`` with the reason if their numbers do not belong together."""
+    read = [read_results(path) for path in paths]
+    if not read:
+        raise UserError("there is nothing to compare: give results files of lgcvd evaluate.")
+    for path, results in zip(paths[1:], read[1:], strict=True):
+        _check_comparable(paths[0], read[0], path, results)
+    return Comparison(dict(zip(_names(paths, read), read, strict=True)))
+
+
+def summary_line(results: dict) -> str:
+    """A results file in one line."""
+    values = [
+        f"{label} {form.format(value['value'])} [{form.format(value['low'])}, {form.format(value['high'])}]"
+        for (measure, which), (label, form, _) in COLUMNS.items()
+        if (value := results["summary"].get(measure, {}).get(which))
+    ]
+    return "; ".join(values)
+
+
+def _check_comparable(first: Path, a: dict, second: Path, b: dict) -> None:
+    def of(results: dict) -> dict:
+        settings = results["settings"]
+        return {"data": settings["data"], "protocol": settings["protocol"] | {"trajectories": None, "measures": None}}
+
+    different = differences(of(a), of(b))
+    for name in a["settings"]["protocol"]["measures"].keys() & b["settings"]["protocol"]["measures"].keys():
+        different += differences(*({name: r["settings"]["protocol"]["measures"][name]} for r in (a, b)))
+    counts = [r["settings"]["trajectories"] for r in (a, b) if r["settings"]["sampler"]]
+    if len(set(counts)) > 1:  # where nothing is random, one trajectory is the best of any number
+        different.append(f"trajectories: {counts[0]} there, {counts[1]} here")
+    if not different and [c["content"] for c in a["clips"]] != [c["content"] for c in b["clips"]]:
+        different.append("the clips are others: another seed, stride or version of the data")
+    if different:
+        raise UserError(
+            f"{second} cannot be compared with {first} ({'; '.join(different)}): evaluate both in the same way."
+        )
+
+
+def _names(paths: Sequence[Path], read: Sequence[dict]) -> list[str]:
+    """What the models call themselves; with the file's name where two have the same."""
+    names = [results["settings"]["model"]["name"] for results in read]
+    counts = Counter(names)
+    names = [name if counts[name] == 1 else f"{name} ({path.stem})" for name, path in zip(names, paths, strict=True)]
+    if len(set(names)) < len(names):
+        raise UserError("two of the results files have the same name and model: give each file once.")
+    return names
+
+
+def _panels(count: int):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * max(1, count), 3.4), layout="constrained")
+    panels = figure.subplots(1, max(1, count), squeeze=False)[0][:count]
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    return figure, panels
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

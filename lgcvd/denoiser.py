@@ -1,0 +1,102 @@
+"""The interface of all video denoisers, and what they share."""
+
+# no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from lgcvd.config import ModelConfig
+from lgcvd.context import PAPER_TASKS, Context
+from lgcvd.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of itself, beside its config."""
+
+    name: str = ""
+    data: str = ""
+    """Training data, with attribution."""
+    licence: str = ""
+    """What may be done with the weights."""
+    step: int = 0
+    """Training iterations."""
+    tasks: tuple[str, ...] = PAPER_TASKS
+    """What it was trained for: names of ``TaskMix``."""
+    steps: int = 0
+    """Denoising steps that it was distilled to (``lgcvd.distill``); 0 if it takes any number."""
+
+    @property
+    def sampling(self) -> dict:
+        """Options of ``Sampling`` that it wants unless told otherwise."""
+        return {"sampler": "ddim", "spacing": "trailing", "steps": self.steps} if self.steps else {}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists
+
+
+class VideoDenoiser(
+    nn.Module,
+    PyTorchModelHubMixin,
+    ABC,
+    library_name="lgcvd",
+    tags=["video-prediction", "diffusion"],
+    repo_url="https://github.com/exisas/LGC-VD",
+):
+    """Answers what noise a noisy clip holds, given a context.
+
+    Every model's output ends in the N new frames, so ``output[:, -model.new_frames:]`` serves all of them.
+    """
+
+    config: ModelConfig
+    about: About
+    schedule: Schedule
+
+    @property
+    def context_frames(self) -> int:
+        return self.config.context_frames
+
+    @property
+    def new_frames(self) -> int:
+        return self.config.new_frames
+
+    @property
+    @abstractmethod
+    def output_frames(self) -> int:
+        """Frames of the clip that is denoised: T for LGC-VD, N for MCVD."""
+
+    @abstractmethod
+    def remember(
+        self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor | None:
+        """Global context after ``clip`` (B, T, C, H, W); None for models that keep none."""
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        """Velocity (B, output_frames, C, H, W) of the noisy clip ``x_t`` at time steps ``t`` (B,)."""
+
+    def _standardise(self, clean: Tensor) -> Tensor:
+        """Clean frames with the mean 0 and deviation 1 that the network is made for."""
+        return (clean - self.config.data_mean) / self.config.data_std
+
+    def _fold(self, video: Tensor) -> Tensor:
+        """Frames and patches into channels, frame-major."""
+        p = self.config.patch_size
+        folded = rearrange(video, "b t c (h p) (w q) -> b (t c p q) h w", p=p, q=p)
+        return folded.contiguous(memory_format=torch.channels_last)
+
+    def _unfold(self, folded: Tensor) -> Tensor:
+        c, p = self.config.channels, self.config.patch_size
+        return rearrange(folded, "b (t c p q) h w -> b t c (h p) (w q)", c=c, p=p, q=p)
+
+    def _clean(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The clean clip that the last layer's ``output`` means."""
+        if self.config.output == "x0":
+            return self.config.data_mean + self.config.data_std * output
+        implied = {"velocity": self.schedule.x0, "noise": self.schedule.x0_from_noise}
+        return implied[self.config.output](x_t, output, t)
