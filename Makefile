@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfi
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo lab notebooks test test-fast lint format clean
+.PHONY: help demo lab notebooks tables test test-fast lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lab: .venv/notebooks.stamp ## the notebooks in JupyterLab
 
 notebooks: .venv/notebooks.stamp ## run the notebooks again and write them back clean
 	$(PY) notebooks/refresh.py $(ARGS)
+
+tables: .venv/demo.stamp ## evaluate what is shipped: docs/results; hours, less with ARGS="--clips 32 --trajectories 3"
+	$(PY) benchmarks/tables.py digits $(ARGS)
 
 test: .venv/test.stamp ## every test, with the notebooks and the app in Chromium
 	$(PYTEST) --nbmake notebooks tests $(ARGS)

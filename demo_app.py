@@ -27,17 +27,32 @@ import pandas as pd
 import torch
 
 import lgcvd
-from lgcvd import metrics, video
-from lgcvd.baselines import blank_frame, copy_last_frame
+from lgcvd import context, metrics, video
+from lgcvd.commands.tasks import VERBS, Material
 from lgcvd.errors import UserError
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
 
 MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
+MAX_FUTURES = 8
+PANEL_HEIGHT = {False: 320, True: 160}
+"""Of a film's panels, in pixels; of many, so that their names can still be read."""
 MAX_UPLOAD = "100mb"
-DEFAULT_NEW_FRAMES, DEFAULT_SEED = 28, 7
+DEFAULT_NEW_FRAMES, DEFAULT_SEED, DEFAULT_MISSING = 28, 7, "3, 6"
 QUEUE, KEEP_FILES = 16, 3600
 PREVIEW_SHARE = 0.2
 """Share of the time that strips, and films, of an unfinished prediction may take."""
+
+TASKS = {
+    "predict": ("Predict what comes next", "New frames"),
+    "past": ("Tell what came before", "New frames"),
+    "interpolate": ("Bridge a gap in the clip", "New frames"),
+    "infill": ("Fill in missing frames", "Frames of the clip"),
+    "slowmo": ("Slow the clip down", "Frames of the clip"),
+    "generate": ("Dream from nothing", "New frames"),
+    "animate": ("Let one frame move", "New frames"),
+    "reconstruct": ("Take the clip back to noise and restore it", "Frames of the clip"),
+}
+"""Name -> what it is called on the page, and what its number of frames counts."""
 
 EXAMPLES = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
@@ -62,8 +77,10 @@ HOW = """
 The model starts from noise and cleans it up step by step, guided by the last frames of the clip (the *local context*)
 and by a memory of everything that it has seen and made so far (the *global context*). Each window adds a few new
 frames, and their last ones become the context of the next window, so the film can go on for as long as you like.
-Where your clip itself goes on, the page compares: PSNR and SSIM say how close each predicted frame comes to the true
-one, beside two answers that take no model at all, repeating the last given frame and showing a black one.
+Which frames it is given makes the task: the first ones, the last ones, both ends, any, or none. Where the clip has the
+frames that are made, the page compares: PSNR and SSIM say how close each of them comes to the true one, beside two
+answers that take no model at all, repeating the nearest given frame and showing a black one. Several futures of one
+clip show what the model is unsure of: where they differ, the heat map is bright.
 """
 WELCOME = "Press Predict: the film of what happens next appears here."
 
@@ -80,6 +97,39 @@ class View(NamedTuple):
     ssim: Any = SAME
     predict: Any = SAME
     stop: Any = SAME
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a visitor chose; in the order of the page's inputs."""
+
+    start: int
+    frames: int
+    sampler: str
+    steps: int
+    seed: int
+    task: str = "predict"
+    missing: str = DEFAULT_MISSING
+    factor: int = 2
+    level: float = 0.5
+    spacing: str = DEFAULT_SPACING
+    threshold: str = "clip"
+    local_guidance: float = 1.0
+    memory_guidance: float = 1.0
+    memory: str = "decay"
+    futures: int = 1
+
+    def sampling(self) -> dict:
+        """Options of ``lgcvd.Sampling``."""
+        names = ("sampler", "steps", "spacing", "threshold", "local_guidance", "memory_guidance")
+        return {name: getattr(self, name) for name in names}
+
+    def missing_frames(self) -> tuple[int, ...]:
+        """Numbers of the frames, the first is 1."""
+        numbers = self.missing.replace(",", " ").split()
+        if not numbers or not all(number.isdecimal() for number in numbers):
+            raise UserError(f"{self.missing!r} names no frames: write their numbers, like {DEFAULT_MISSING}.")
+        return tuple(map(int, numbers))
 
 
 @dataclass(eq=False)
@@ -166,12 +216,10 @@ def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tupl
         yield moving, status(text, "note"), gr.update(maximum=max(1, count - k), value=start)
 
 
-def predict(
-    run: Run, path: str, model_name: str, start: int, frames: int, sampler: str, steps: int, seed: int
-) -> Iterator[View]:
-    """Views of a prediction while it is made, then of its result; of a sentence if it cannot be made.
+def predict(run: Run, path: str, model_name: str, *settings: object, **more: object) -> Iterator[View]:
+    """Views of a film while it is made, then of its result; of a sentence if it cannot be made.
 
-    The files that a view names exist until the next one is asked for.
+    The settings are those of ``Wish``. The files that a view names exist until the next one is asked for.
     """
     run.begun = True
     if run.stopped:
@@ -179,7 +227,7 @@ def predict(
         return
     try:
         with tempfile.TemporaryDirectory() as folder:
-            yield from _predict(run, Path(folder), path, model_name, start, frames, sampler, steps, seed)
+            yield from _predict(run, Path(folder), path, model_name, Wish(*settings, **more))
     except UserError as error:
         yield ready(str(error), "error")
     except Exception:
@@ -187,47 +235,73 @@ def predict(
         yield ready("This prediction failed, and it is the page's fault: try other settings or another clip.", "error")
 
 
-def _predict(
-    run: Run, folder: Path, path: str, model_name: str, start: int, frames: int, sampler: str, steps: int, seed: int
-) -> Iterator[View]:
-    if not 1 <= frames <= MAX_NEW_FRAMES:
-        raise UserError(f"this page predicts 1 to {MAX_NEW_FRAMES} frames, not {frames}: ask for fewer.")
+def material_of(wish: Wish, path: str, model: lgcvd.VideoDenoiser) -> Material:
+    """What the task takes from the clip: the same as on the command line."""
+    options: dict[str, Any] = {"frames": wish.frames}
+    if wish.task != "generate":
+        options |= {"clip": Path(path), "start": wish.start}
+    if wish.task == "infill":
+        options["missing"] = wish.missing_frames()
+    elif wish.task in ("slowmo", "reconstruct"):
+        name = {"slowmo": "factor", "reconstruct": "level"}[wish.task]
+        options[name] = getattr(wish, name)
+    return VERBS[wish.task](**options).material(model)
+
+
+def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> Iterator[View]:
+    if not 1 <= wish.frames <= MAX_NEW_FRAMES:
+        raise UserError(f"this page makes 1 to {MAX_NEW_FRAMES} frames, not {wish.frames}: ask for fewer.")
+    if not 1 <= wish.futures <= MAX_FUTURES:
+        raise UserError(f"this page makes 1 to {MAX_FUTURES} futures at once, not {wish.futures}: ask for fewer.")
     began = strip_due = film_due = time.monotonic()
     yield View(status("Reading the clip …", "busy", 0), *[gr.update(visible=False)] * 4)
     model = load(model_name)
-    k = model.context_frames
-    clip = read(path, model, start, k + frames)
-    truth = clip.frames if len(clip.frames) > k else None
-    generator = torch.Generator().manual_seed(seed)
-    windows = lgcvd.rollout(
+    material = material_of(wish, path, model)
+    windows = lgcvd.futures(
         model,
-        clip.frames[None, :k].to(DEVICE),
-        num_frames=frames,
-        sampler=sampler,
-        steps=steps,
-        generator=generator,
+        None if material.observed is None else material.observed[None].to(DEVICE),
+        wish.futures,
+        seed=wish.seed,
+        memory=wish.memory,
         every_step=True,
+        **wish.sampling(),
+        **material.options,
     )
 
-    def strip(prediction: torch.Tensor) -> dict:
-        rows = {"prediction": prediction} if truth is None else {"truth": truth, "prediction": prediction}
+    def panels(window: lgcvd.Window) -> dict[str, torch.Tensor]:
+        """What is shown beside each other; of a past that is half made, the truth of its end."""
+        videos, truth = window.video.cpu(), material.truth
+        if truth is not None:
+            there = videos.shape[1]
+            truth = truth[-there:] if wish.task == "past" else truth[:there]
+        real = {} if truth is None else {"truth": truth}
+        if wish.futures > 1:
+            return real | lgcvd.Futures(videos, window.given).panels(truth)
+        return real | {"prediction": videos[0]}
+
+    def strip(window: lgcvd.Window) -> dict:
         file = folder / f"{time.monotonic_ns()}.png"
-        video.write_image(file, video.filmstrip(rows, k, columns=8))
+        video.write_image(file, video.filmstrip(panels(window), window.given, columns=8))
         return gr.update(value=str(file), visible=True)
 
-    def film(prediction: torch.Tensor, name: str) -> str:
-        video.write_video(folder / name, video.side_by_side_frames(truth, prediction, k), clip.fps)
+    def film(window: lgcvd.Window, name: str) -> str:
+        shown = panels(window)
+        unknown = {"truth": shown["prediction"][:0]} if list(shown) == ["prediction"] else {}
+        video.write_video(
+            folder / name,
+            video.panel_frames(unknown | shown, window.given, height=PANEL_HEIGHT[len(shown) > 2]),
+            material.fps,
+        )
         return str(folder / name)
 
     for window in windows:
-        prediction = window.video[0].cpu()
         step = f"Window {window.index} of {window.windows}, step {window.step} of {window.steps}"
         view = View(status(step, "busy", window.fraction))
         if (now := time.monotonic()) >= strip_due:
-            view = view._replace(strip=strip(prediction))
+            view = view._replace(strip=strip(window))
             strip_due = now + (time.monotonic() - now) / PREVIEW_SHARE
         if window.done and (now := time.monotonic()) >= film_due:
-            file = film(prediction, f"{window.index}.mp4")
+            file = film(window, f"{window.index}.mp4")
             view = view._replace(video=gr.update(value=file, visible=True))
             film_due = now + (time.monotonic() - now) / PREVIEW_SHARE
         yield view
@@ -241,38 +315,41 @@ def _predict(
             text += " The frames of this window are as far as they came."
     else:
         processor = "GPU" if DEVICE == "cuda" else "CPU"
+        times = f" in each of {wish.futures} futures" if wish.futures > 1 else ""
         text = (
-            f"{frames} new frames in {seconds:.1f} s on the {processor} by {Path(model_name).name} "
-            f"({sampler}, {steps} steps, seed {seed})."
+            f"{window.given.count(False)} new frames{times} in {seconds:.1f} s on the {processor} by "
+            f"{Path(model_name).name} ({wish.sampler}, {wish.steps} steps, seed {wish.seed})."
         )
-    file = film(prediction, "prediction.mp4")
-    view = ready(f"{text} {clip.note}")._replace(
-        strip=strip(prediction),
+    file = film(window, "prediction.mp4")
+    view = ready(f"{text} {material.note}")._replace(
+        strip=strip(window),
         video=gr.update(value=file, visible=True),
         download=gr.update(value=file, visible=True),
     )
-    if truth is not None:
-        scores = frame_scores(truth, prediction, k)
+    truth, whole = panels(window).get("truth"), not run.stopped or wish.task in ("predict", "animate", "past")
+    if truth is not None and whole and (scores := frame_scores(truth, window)) is not None:
         view = view._replace(curves=gr.update(visible=True), psnr=scores, ssim=scores)
     yield view
 
 
-def frame_scores(truth: torch.Tensor, prediction: torch.Tensor, context_frames: int) -> pd.DataFrame:
-    """PSNR and SSIM of every new frame that has a truth, and of the two answers that take no model."""
-    end = min(len(truth), len(prediction))
-    observed, future = truth[None, :context_frames], truth[None, context_frames:end]
-    answers = {
-        "prediction": prediction[None, :end],
-        "last frame": copy_last_frame(observed, future.shape[1]),
-        "black": blank_frame(observed, future.shape[1]),
-    }
-    numbers = range(context_frames + 1, end + 1)
+def frame_scores(truth: torch.Tensor, window: lgcvd.Window) -> pd.DataFrame | None:
+    """PSNR and SSIM of every new frame that has a truth, and of two answers that take no model; None if none has."""
+    new = [index for index, given in enumerate(window.given) if not given and index < len(truth)]
+    known = [index for index, given in enumerate(window.given) if given]
+    if not new:
+        return None
+    wanted = truth[None, new]
+    films = window.video.cpu()
+    answers = {"prediction" if len(films) == 1 else "first future": films[:1, new]}
+    if known:
+        answers["nearest given frame"] = truth[None, [min(known, key=lambda k, i=index: abs(k - i)) for index in new]]
+    answers["black"] = torch.full_like(wanted, -1)
     return pd.concat(
         pd.DataFrame(
             {
-                "frame": numbers,
-                "PSNR": metrics.psnr(future, answer[:, context_frames:])[0],
-                "SSIM": metrics.ssim(future, answer[:, context_frames:])[0],
+                "frame": [index + 1 for index in new],
+                "PSNR": metrics.psnr(wanted, answer)[0],
+                "SSIM": metrics.ssim(wanted, answer)[0],
                 "answer": name,
             }
         )
@@ -297,7 +374,7 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
     radius_size="lg",
 ).set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")
-COLOURS = {"prediction": "#0ea5e9", "last frame": "#f59e0b", "black": "#94a3b8"}
+COLOURS = {"prediction": "#0ea5e9", "first future": "#0ea5e9", "nearest given frame": "#f59e0b", "black": "#94a3b8"}
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
 #intro h1 { font-size: 2rem; letter-spacing: -.02em; margin: .5rem 0 .3rem; }
@@ -354,6 +431,17 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         new, view = begin()
         return new, *view
 
+    def on_tasks(name: str, task: str):
+        try:
+            able = context.offered(load(name).about.tasks)
+        except UserError:  # told where the clip is looked at
+            able = ["predict"]
+        return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])
+
+    def on_task(task: str):
+        own = [gr.update(visible=task == name) for name in ("infill", "slowmo", "reconstruct")]
+        return gr.update(visible=task != "generate"), gr.update(label=TASKS[task][1]), *own
+
     def choose(event: gr.SelectData):
         return event.index, None, gr.update(elem_classes=[])
 
@@ -386,13 +474,26 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     elem_id="seen",
                 )
                 note = gr.HTML(elem_id="note")
+                task = gr.Dropdown([(TASKS["predict"][0], "predict")], value="predict", label="What to do")
                 start = gr.Slider(0, MAX_CLIP_FRAMES, 0, step=1, precision=0, label="Start frame")
                 frames = gr.Slider(1, MAX_NEW_FRAMES, DEFAULT_NEW_FRAMES, step=1, precision=0, label="New frames")
+                missing = gr.Textbox(DEFAULT_MISSING, label="Missing frames, from 1", visible=False)
+                factor = gr.Radio([2, 4, 8], value=2, label="Times slower", visible=False)
+                level = gr.Slider(0.05, 1, 0.5, step=0.05, label="How far back: 1 is nothing but noise", visible=False)
                 with gr.Accordion("Model, sampler, steps and seed", open=False):
                     model = gr.Dropdown([(Path(name).name, name) for name in models], value=models[0], label="Model")
                     sampler = gr.Dropdown(list(lgcvd.SAMPLERS), value=DEFAULT_SAMPLER, label="Sampler")
                     steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, precision=0, label="Steps a window")
                     seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=2**31, precision=0, label="Seed")
+                with gr.Accordion("Advanced: futures, memory, guidance", open=False):
+                    futures = gr.Slider(1, MAX_FUTURES, 1, step=1, precision=0, label="Futures, made at once")
+                    memory = gr.Dropdown(list(lgcvd.MEMORIES), value="decay", label="Memory of earlier windows")
+                    with gr.Row():
+                        local_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance: frames")
+                        memory_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance: memory")
+                    with gr.Row():
+                        spacing = gr.Dropdown(list(SPACINGS), value=DEFAULT_SPACING, label="Where steps lie")
+                        threshold = gr.Dropdown(list(THRESHOLDS), value="clip", label="Range of guesses")
                 with gr.Row():
                     predict_button = gr.Button("Predict", variant="primary", scale=3, elem_id="predict")
                     stop_button = gr.Button("Stop", scale=1, min_width=80, interactive=False, elem_id="stop")
@@ -440,13 +541,19 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             **looking,
         )
         model.change(on_model, model, [offer, gallery, example], **quiet)
+        gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
+        task.change(on_task, task, [start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
         upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)
         upload.clear(lambda: gr.update(elem_classes=[]), None, gallery, **quiet)
         waiting = predict_button.click(on_begin, None, [run, *view], queue=False, **quiet)
         made = waiting.then(
             on_predict,
-            [run, upload, example, model, start, frames, sampler, steps, seed],
+            [
+                *(run, upload, example, model),
+                *(start, frames, sampler, steps, seed, task, missing, factor, level),
+                *(spacing, threshold, local_guidance, memory_guidance, memory, futures),
+            ],
             view,
             concurrency_limit=1,
             **quiet,

@@ -10,6 +10,7 @@ from copy import deepcopy
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from lgcvd import LGCVD, ModelConfig
 from lgcvd.blocks import Attention
 from lgcvd.checkpoints import compile_networks
 from lgcvd.evaluation import describe_machine
+from lgcvd.motion import MotionSkip
 
 
 class PlainAttention(nn.Module):
@@ -39,13 +41,26 @@ class PlainAttention(nn.Module):
         return (x + h) / math.sqrt(2)
 
 
+def plain_move(motion: MotionSkip, frame: Tensor, kernel: Tensor) -> Tensor:
+    """``MotionSkip._move`` as a sum whose derivative autograd finds."""
+    height, width = frame.shape[-2:]
+    padded = F.pad(frame, (motion.radius,) * 4, mode="replicate")
+    shares = kernel.repeat_interleave(motion.patch, 2).repeat_interleave(motion.patch, 3)
+    corners = (motion.displacements + motion.radius).tolist()
+    moved = (padded[..., y : y + height, x : x + width] * shares[:, n, None] for n, (y, x) in enumerate(corners))
+    return sum(moved)
+
+
 def straightforward(model: LGCVD) -> LGCVD:
-    """A copy of ``model`` as one would first write it: float32, contiguous layout, attention written out."""
+    """A copy of ``model`` as one would first write it: float32, contiguous layout, everything left to autograd."""
     plain = deepcopy(model).to(dtype=torch.float32, memory_format=torch.contiguous_format)
     for module in list(plain.modules()):
         for name, child in module.named_children():
             if isinstance(child, Attention):
                 setattr(module, name, PlainAttention(child))
+    for module in plain.modules():
+        if isinstance(module, MotionSkip):
+            module._move = partial(plain_move, module)
     channels_last_fold = plain._fold
     plain._fold = lambda video: channels_last_fold(video).contiguous()
     return plain
@@ -67,7 +82,9 @@ def forms(model: LGCVD, with_compiled: bool) -> dict[str, LGCVD]:
     return named | {"compiled": compile_networks(deepcopy(model))} if with_compiled else named
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def interleaved(
+    runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each run: a warm-up, then A B A B, so that a busy machine is as unfair to one as to another."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
@@ -75,9 +92,9 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
             run()
         for _ in range(rounds):
             for name, run in runs.items():
-                started = time.perf_counter()
+                started = clock()
                 run()
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -3,10 +3,11 @@
     python benchmarks/train_step.py                    # on a CPU
     python benchmarks/train_step.py --device cuda --batch 8 16 32 64 --presets robot-64 bair-64 cityscapes-128
 
-Straightforward: float32, contiguous layout, attention as einsum and softmax (benchmarks/plain.py), one optimizer kernel
-a weight. Ours: channels-last, fused attention and fused Adam; on a GPU bfloat16 and compiled as well. Both take turns
-in one run, and their losses must agree before they are timed. On a GPU the table also says what share of the card's
-measured bfloat16 matrix rate the operations of an iteration (counted, see lgcvd.cost) reach.
+Straightforward: float32, contiguous layout, attention as einsum and softmax, a motion skip whose derivative is left to
+autograd (benchmarks/plain.py), one optimizer kernel a weight. Ours: channels-last, fused attention and fused Adam; on a
+GPU bfloat16 and compiled as well. Both take turns in one run, and their losses must agree before they are timed. On a
+GPU the table also says what share of the card's measured bfloat16 matrix rate the operations of an iteration (counted,
+see lgcvd.cost) reach.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 A folder that holds pictures and no videos is one video, its pictures in natural order (2 before 10). The largest
 centred square of each frame is kept and scaled (Lanczos).
 
-What lies below a folder named train, validation, val or test belongs to that split. Of all else, --validation and
---test say which share goes there; the name of a file decides (by a hash), so that it stays where it is when others
+What lies below a folder named train, validation, val, valid or test belongs to that split. Of all else, --validation
+and --test say which share goes there; the name of a file decides (by a hash), so that it stays where it is when others
 come and go.
 
 --scene_cuts takes a video apart where neighbouring frames, as scaled, differ by more than so many gray levels of 255 on
@@ -36,12 +36,11 @@ import numpy as np
 from tqdm import tqdm
 
 from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.data import SPLIT_NAMES
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import MAX_FPS, MIN_FPS, PICTURES, VIDEOS, opened, read_pixels
 
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-"""Name of a folder -> split."""
 SCENE_CUT = 30.0
 """Mean absolute difference of neighbouring frames, from 0 to 255, above which a new scene begins."""
 
@@ -140,8 +139,8 @@ def _name(path: Path, folder: Path) -> str:
 
 def _split(name: str, validation: float, test: float) -> str:
     for part in name.lower().split("/"):
-        if part in SPLITS:
-            return SPLITS[part]
+        if part in SPLIT_NAMES:
+            return SPLIT_NAMES[part]
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
     return "test" if place < test else "validation" if place < test + validation else "train"
 

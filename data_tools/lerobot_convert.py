@@ -31,12 +31,12 @@ import numpy as np
 from PIL import Image
 
 from lgcvd.convert import SPLITS, Video, add_options, convert, main
+from lgcvd.data import SPLIT_NAMES
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import Load, fit, open_picture, opened
 
 EVERY = 20
-SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
 """What reading damaged JSON and Parquet files raises."""
 MARGIN = 1.0

@@ -6,7 +6,9 @@ from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
 from lgcvd.context import TASKS, Context, TaskMix
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.digits import MovingDigits
+from lgcvd.distill import DistillStep, distill
 from lgcvd.errors import UserError
+from lgcvd.futures import Futures, futures
 from lgcvd.mcvd import MCVDConcat, MCVDSpatin
 from lgcvd.models import LGCVD, MODELS
 from lgcvd.objective import BlockMasking, SingleStage, TwoStage
@@ -26,6 +28,8 @@ __all__ = [
     "About",
     "BlockMasking",
     "Context",
+    "DistillStep",
+    "Futures",
     "Inverted",
     "MCVDConcat",
     "MCVDSpatin",
@@ -43,6 +47,8 @@ __all__ = [
     "Validation",
     "VideoDenoiser",
     "Window",
+    "distill",
+    "futures",
     "load",
     "predict",
     "rollout",

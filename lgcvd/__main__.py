@@ -16,11 +16,12 @@ from tyro.conf import subcommand
 from lgcvd.commands.ablate import Ablate
 from lgcvd.commands.common import in_words
 from lgcvd.commands.compare import Compare
+from lgcvd.commands.distill import Distill
 from lgcvd.commands.evaluate import Evaluate
 from lgcvd.commands.evaluate_digits import EvaluateDigits
 from lgcvd.commands.gallery import Gallery
 from lgcvd.commands.models import ImportReleased, Models
-from lgcvd.commands.predict import Predict
+from lgcvd.commands.tasks import VERBS
 from lgcvd.commands.train import Train
 from lgcvd.config import PRESETS
 from lgcvd.errors import UserError
@@ -57,12 +58,13 @@ def _parse(argv: list[str]):
         for name, preset in PRESETS.items()
     ]
     verbs = [
-        Annotated[Predict, subcommand("predict")],
+        *(Annotated[verb, subcommand(name)] for name, verb in VERBS.items()),
         Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Compare, subcommand("compare")],
         Annotated[Gallery, subcommand("gallery")],
         Annotated[Ablate, subcommand("ablate")],
+        Annotated[Distill, subcommand("distill")],
         Annotated[EvaluateDigits, subcommand("evaluate-digits")],
         Annotated[Models, subcommand("models")],
         Annotated[ImportReleased, subcommand("import-released")],

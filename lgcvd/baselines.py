@@ -53,7 +53,7 @@ BASELINES: dict[str, Baseline] = {
     "blank-frame": blank_frame,
     "optical-flow": flow_extrapolation,
 }
-"""Name -> baseline."""
+"""Baselines by the names that tables and the command line give them."""
 
 
 def optical_flow(before: Tensor, after: Tensor, window: int = 7, rounds: int = 3) -> Tensor:

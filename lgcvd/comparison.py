@@ -166,6 +166,9 @@ class Comparison:
             for note in results["notes"]:
                 names.setdefault(note, []).append(name)
         notes = [note if len(who) == len(self.results) else f"{', '.join(who)}: {note}" for note, who in names.items()]
+        shared = {measure for measure, _ in self._columns()}
+        if left_out := sorted({name for results in self.results.values() for name in results["summary"]} - shared):
+            notes.append(f"Not in all results, and so left out: {', '.join(left_out)}.")
         machines = Counter(
             "{processor}, {threads} threads, {device}, torch {torch}".format(**results["machine"])
             for results in self.results.values()

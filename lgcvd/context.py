@@ -8,7 +8,7 @@ where the given frames lie in a film of any length; ``lgcvd.plan`` covers the fi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -145,6 +145,8 @@ class Task:
 
     layout: Callable[[int, int], list[bool]]
     """(given frames, new frames) -> for every frame of the film, whether it is given."""
+    needs: tuple[str, ...]
+    """What a model must have been trained for, at least: names of ``TaskMix``."""
     least: int
     """Given frames that it needs."""
     most: int = sys.maxsize
@@ -170,16 +172,18 @@ def _anywhere(given: int, new: int) -> list[bool]:
 
 
 TASKS = {
-    "predict": Task(_onward, least=1),
-    "past": Task(lambda given, new: [False] * new + [True] * given, least=1),
+    "predict": Task(_onward, ("prediction",), least=1),
+    "past": Task(lambda given, new: [False] * new + [True] * given, ("past",), least=1),
     "interpolate": Task(
-        lambda given, new: [True] * (given - given // 2) + [False] * new + [True] * (given // 2), least=2
+        lambda given, new: [True] * (given - given // 2) + [False] * new + [True] * (given // 2),
+        ("interpolation", "random", "prediction"),
+        least=2,
     ),
-    "infill": Task(_anywhere, least=1),
-    "slowmo": Task(_spread, least=2),
-    "generate": Task(_onward, least=0, most=0),
-    "animate": Task(_onward, least=1, most=1),
-    "reconstruct": Task(lambda given, new: [False] * given, least=1),
+    "infill": Task(_anywhere, ("random",), least=1),
+    "slowmo": Task(_spread, ("random",), least=2),
+    "generate": Task(_onward, ("generation", "prediction"), least=0, most=0),
+    "animate": Task(_onward, ("start", "prediction"), least=1, most=1),
+    "reconstruct": Task(lambda given, new: [False] * given, ("generation", "prediction"), least=1),
 }
 """Name -> task.
 
@@ -187,3 +191,8 @@ predict: frames after the clip. past: frames before it. interpolate: frames in i
 clips. infill: wherever ``known`` is false. slowmo: the same number of frames between every two. generate: from nothing.
 animate: from one picture. reconstruct: every frame of the clip again, from what noise has left of it.
 """
+
+
+def offered(trained: Collection[str]) -> list[str]:
+    """Names of the tasks that a model can do in general, which was ``trained`` for these tasks of ``TaskMix``."""
+    return [name for name, task in TASKS.items() if set(task.needs) <= set(trained)]

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -107,8 +108,9 @@ def convert(
     share = sum(video.frames for part in missing.values() for video in part) / max(frames, 1)
     _check_space(options.out_dir, size * share)
 
-    with _Loader(options.workers) as loader, progress_bar(total=len(videos), unit="video", desc=source) as bar:
-        bar.update(len(videos) - sum(map(len, missing.values())))
+    done = len(videos) - sum(map(len, missing.values()))
+    bar = progress_bar(total=len(videos), initial=done, unit="video", desc=source)
+    with _Loader(options.workers) as loader, bar:
         loaded = loader([video for part in missing.values() for video in part])
         for path, part in missing.items():
             _write(path, part, loaded, bar, shape, source, options.layout)
@@ -225,7 +227,7 @@ class _Loader:
         self._pool = None
         if self._workers > 1:
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, spawn, _ignore_interrupts)
+            self._pool = ProcessPoolExecutor(self._workers, spawn, _begin_worker)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -246,8 +248,15 @@ class _Loader:
             yield ahead.popleft().result()
 
 
-def _ignore_interrupts() -> None:
+def _begin_worker() -> None:
+    """Ctrl-C is for the first process alone, and with it, however it ends, this one ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _load(video: Video) -> list[Recording] | str:

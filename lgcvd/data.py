@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,15 @@ from lgcvd.video import VIDEOS, read_pixels
 
 GENERATED = {"digits": "reflect", "stochastic-digits": "stochastic"}
 """Names of data that are made on the fly: name -> motion."""
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",  # of MCVD's sets
+    "valid": "validation",
+    "test": "test",
+}
+"""What a split is called, here and elsewhere -> split."""
 
 MOST_DECODED = 4 << 30
 """Bytes of frames that are kept in memory when videos are read straight from their files."""
@@ -228,12 +237,19 @@ def open(
             f"{path} has frames of {_size(videos.shape)}, and {_size(shape)} are wanted: convert the source again "
             "with that --image_size, or set the model's size and channels."
         )
-    return Windows(videos, frames, **options)
+    try:
+        return Windows(videos, frames, **options)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def split_folders(path: Path) -> dict[Split, Path]:
     """The folder of each split that a data set has; none where it is not divided."""
-    return {split: path / split for split in get_args(Split) if (path / split).is_dir()}
+    found: dict[Split, Path] = {}
+    for name, split in SPLIT_NAMES.items():
+        if (path / name).is_dir():
+            found.setdefault(split, path / name)
+    return found
 
 
 def open_videos(path: Path, shape: tuple[int, int, int]) -> Videos:

@@ -28,6 +28,13 @@ class About:
     """Training iterations."""
     tasks: tuple[str, ...] = PAPER_TASKS
     """What it was trained for: names of ``TaskMix``."""
+    steps: int = 0
+    """Denoising steps that it was distilled to (``lgcvd.distill``); 0 if it takes any number."""
+
+    @property
+    def sampling(self) -> dict:
+        """Options of ``Sampling`` that it wants unless told otherwise."""
+        return {"sampler": "ddim", "spacing": "trailing", "steps": self.steps} if self.steps else {}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists

@@ -69,7 +69,6 @@ def find_predictor(name: str, *, sampler: str, steps: int, device: str = "cpu") 
 
 def of_model(model: VideoDenoiser, *, sampler: str, steps: int, name: str = "") -> Predictor:
     """``model`` as it predicts with a sampler; its name is left to what it says of itself, or to its folder's."""
-    device = next(model.parameters()).device
     name = model.about.name or Path(name).name or "model"
     weights = 0
     for tensor in model.state_dict().values():
@@ -82,7 +81,7 @@ def of_model(model: VideoDenoiser, *, sampler: str, steps: int, name: str = "") 
     }
 
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
-        return predict(model, observed.to(device), frames, sampler=sampler, steps=steps, generator=generators).cpu()
+        return predict(model, observed, frames, sampler=sampler, steps=steps, generator=generators)
 
     return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
 
@@ -156,6 +155,10 @@ class Evaluation:
     protocol: Protocol
     seed: int = 0
     metrics: Sequence[str] = METRICS
+    device: torch.device | str = "cpu"
+    """Where the predictor is, and where its predictions are measured."""
+    cache: Path | None = None
+    """Folder that keeps the true clips' features for FVD from one evaluation to the next."""
 
     def __post_init__(self) -> None:
         unknown = set(self.metrics) - set(METRICS)
@@ -197,7 +200,7 @@ class Evaluation:
         """Predict these clips together; the values of each, arrays by name."""
         p, n, k = self.protocol, self.trajectories, self.protocol.context
         pixels = [self.clips.data[self.clips.indices[position]] for position in positions]
-        true = from_uint8(torch.stack(pixels))
+        true = from_uint8(torch.stack(pixels).to(self.device))
         generators = [
             seeded(self.seed, self.clips.indices[position], trajectory)
             for position in positions
@@ -205,6 +208,8 @@ class Evaluation:
         ]
         started = time.perf_counter()
         predicted = self.predictor.predict(true[:, :k].repeat_interleave(n, 0), p.frames, generators)
+        if predicted.is_cuda:
+            torch.cuda.synchronize(predicted.device)
         seconds = (time.perf_counter() - started) / len(positions)
         if predicted.shape[1:] != true.shape[1:]:
             raise UserError(
@@ -223,12 +228,12 @@ class Evaluation:
                 values[name] = p.measures[name].per_frame(predicted[:, k:], repeated[:, k:]).unflatten(0, (-1, n))
         if "fvd" in self.metrics:
             first = 0 if p.fvd_observed else k
-            values["real"] = metrics.video_features(true[:, first:])
+            values["real"] = metrics.video_features(true[:, first:], cache=self.cache)
             values["fake"] = metrics.video_features(predicted[:, first:]).unflatten(0, (-1, n))
         if "diversity" in self.metrics and n > 1:
             values["diversity"] = metrics.diversity(predicted[:, k:].unflatten(0, (-1, n)).transpose(0, 1))
         return [
-            {name: of_all[i].numpy() for name, of_all in values.items()}
+            {name: of_all[i].cpu().numpy() for name, of_all in values.items()}
             | {"seconds": np.array(seconds), "content": np.array(zlib.crc32(pixels[i].numpy().tobytes()))}
             for i in range(len(positions))
         ]
@@ -256,12 +261,12 @@ def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share 
         _check_same(json.loads(note.read_text()), settings, folder)
     # whole batches are shared out: what is computed together does not depend on the number of processes
     for positions in share([range(first, min(first + batch, of)) for first in range(0, of, batch)]):
-        if not all(_whole(folder / f"{position:06}.npz") for position in positions):
+        if not all(_whole(_part(out, position)) for position in positions):
             judged = evaluation.judge(positions)
             if not note.exists():
                 _write_json(note, settings)
             for position, values in zip(positions, judged, strict=True):
-                with draft(folder / f"{position:06}.npz") as part:
+                with draft(_part(out, position)) as part:
                     np.savez(part, **values)
         yield Done(sum(1 for _ in folder.glob("[0-9]*.npz")), of)
 
@@ -270,8 +275,10 @@ def gather(evaluation: Evaluation, out: Path, machine: dict) -> dict:
     """The results, once all clips are judged; written to ``out``, and the clips' files removed."""
     folder = _parts(out)
     clips = []
+    if not all(_whole(_part(out, position)) for position in range(len(evaluation.clips))):
+        raise UserError(f"{folder} lacks clips: put it where all processes can write, and start again.")
     for position in range(len(evaluation.clips)):
-        with np.load(folder / f"{position:06}.npz") as file:
+        with np.load(_part(out, position)) as file:
             clips.append(dict(file))
     results = results_of(evaluation, clips, machine)
     _write_json(out, results)
@@ -367,8 +374,13 @@ def _parts(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
+def _part(out: Path, position: int) -> Path:
+    return _parts(out) / f"{position:06}.npz"
+
+
 def _check_same(there: dict, wanted: dict, place: Path) -> None:
-    different = differences(there, wanted)
+    # a model is told by its weights: a later version of lgcvd may say more of its config
+    different = differences(*(s | {"model": s["model"] | {"config": None, "about": None}} for s in (there, wanted)))
     if different:
         raise UserError(
             f"{place} is of another evaluation ({'; '.join(different[:3])}): choose another --out, or remove it."

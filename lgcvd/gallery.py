@@ -55,6 +55,8 @@ class Gallery:
     """Sampler and steps of what the models generate and fill in."""
     fps: float = 5.0
     """Frames a second of the GIFs."""
+    device: torch.device | str = "cpu"
+    """Where the predictors are."""
 
     def __post_init__(self) -> None:
         for predictor in self.predictors:
@@ -75,7 +77,7 @@ class Gallery:
         observed, frames = truth[:, : self.context], truth.shape[1] - self.context
         for predictor in self.predictors:
             noise = [seeded(self.seed, index, 0) for index in self.clips.indices]
-            rows[predictor.name] = predictor.predict(observed, frames, noise)
+            rows[predictor.name] = predictor.predict(observed.to(self.device), frames, noise).cpu()
         return rows
 
     def save(self, folder: Path, all_frames: bool = False) -> Iterator[str]:
@@ -127,11 +129,10 @@ class Gallery:
 
     def _made(self, model: VideoDenoiser, given: Tensor | None = None, **task: object) -> Tensor:
         """What a model makes of ``given``, or from nothing: as many clips in a square as there are in a row."""
-        device = next(model.parameters()).device
         height, width, channels = self.clips.shape
         given = torch.empty(len(self.clips) ** 2, 0, channels, height, width) if given is None else given
         noise = [seeded(self.seed, index, 0) for index in range(len(given))]
-        return predict(model, given.to(device), generator=noise, **task, **(self.sampling or {})).cpu()
+        return predict(model, given.to(self.device), generator=noise, **task, **(self.sampling or {})).cpu()
 
 
 def _colour(row: str, given: bool) -> Colour:

@@ -38,20 +38,19 @@ class LPIPS(nn.Module):
             nn.Conv2d(256, 256, 3, padding=1),
         )
         self.features = nn.ModuleDict({str(n): c for n, c in zip(TAPS, convolutions, strict=True)})
-        for i, convolution in enumerate(convolutions):
-            setattr(self, f"lin{i}", nn.Conv2d(convolution.out_channels, 1, 1, bias=False))
+        self.lin = nn.ModuleList(nn.Conv2d(c.out_channels, 1, 1, bias=False) for c in convolutions)
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None], persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
         h = ((pictures - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
         embedding = []
-        for i, convolution in enumerate(self.features.values()):
+        for i, (convolution, lin) in enumerate(zip(self.features.values(), self.lin, strict=True)):
             h = F.max_pool2d(h, 3, 2) if i in (1, 2) else h
             h = convolution(h).relu()
             unit = h / (h.square().sum(1, keepdim=True).sqrt() + 1e-10)
             # sum over channels of weight * difference^2, mean over places, as plain differences of the embeddings
-            weight = getattr(self, f"lin{i}").weight.reshape(-1, 1, 1) / h[0, 0].numel()
+            weight = lin.weight.reshape(-1, 1, 1) / h[0, 0].numel()
             embedding.append((unit * weight.sqrt()).flatten(1))
         return torch.cat(embedding, 1)
 
@@ -60,5 +59,6 @@ class LPIPS(nn.Module):
 def shipped_lpips(device: torch.device) -> LPIPS:
     """The network with its published weights, in eval mode."""
     network = LPIPS()
-    network.load_state_dict({name: value.float() for name, value in load_file(str(WEIGHTS)).items()})
+    weights = load_file(str(WEIGHTS))
+    network.load_state_dict({name.replace("lin", "lin."): value.float() for name, value in weights.items()})
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

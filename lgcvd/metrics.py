@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lgcvd import i3d
@@ -39,8 +39,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 BATCH_FRAMES = 64
 """Frames that go through I3D together; memory for them is about 0.4 GB, or 5 MB for each frame of a longer clip."""
-BATCH_PIXELS = 2**20
-"""Pixels that go through AlexNet together; memory for them is about 0.2 GB."""
+NETWORK_PIXELS, WINDOW_PIXELS = 2**17, 2**15
+"""Pixels of frames that AlexNet sees, and SSIM's windows slide over, together: few, as the rest leaves the cache."""
 
 
 @torch.no_grad()
@@ -48,11 +48,11 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each frame, (B, T) in dB, at most ``MAX_PSNR``; higher is closer."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
+    def measure(a: Tensor, b: Tensor) -> Tensor:
+        return peak_signal_noise_ratio(a, b, data_range=2.0, dim=(1, 2, 3), reduction=None).clamp(max=MAX_PSNR)
+
     _check(predicted, true)
-    decibels = peak_signal_noise_ratio(
-        predicted.flatten(0, 1).float(), true.flatten(0, 1).float(), data_range=2.0, dim=(1, 2, 3), reduction=None
-    )
-    return decibels.clamp(max=MAX_PSNR).unflatten(0, predicted.shape[:2])
+    return _frame_by_frame(measure, predicted, true, WINDOW_PIXELS)
 
 
 @torch.no_grad()
@@ -62,7 +62,8 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
     Pixels are taken to [0, 1]; the mean is over the windows that lie inside the frame. The field has two variants:
 
     "uniform": 7 x 7 with unbiased variances, mean over colours, as in scikit-image's default.
-    "gaussian": 11 x 11 with a standard deviation of 1.5, on gray frames (``LUMA``), as Wang's and MCVD's.
+    "gaussian": 11 x 11 with a standard deviation of 1.5, on gray frames (``LUMA``), as Wang's. MCVD's too, which rounds
+        gray to whole levels of 255 first.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -72,24 +73,25 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
     side = SSIM_WINDOWS[window]
     if min(true.shape[-2:]) < side:
         raise UserError(f"SSIM needs frames of at least {side} x {side} pixels, not {tuple(true.shape)}.")
-    frames = [(x.flatten(0, 1).float() + 1) / 2 for x in (predicted, true)]  # SSIM changes when values are shifted
-    if window == "uniform":
-        k2 = 0.03 * math.sqrt(1 - 1 / side**2)  # the same as unbiased variances with Wang's 0.03
-    else:
-        k2, frames = 0.03, [_gray(x) for x in frames]
-    _, windows = structural_similarity_index_measure(
-        *frames,
-        gaussian_kernel=window == "gaussian",
-        sigma=1.5,
-        kernel_size=side,
-        reduction=None,
-        data_range=1.0,
-        k2=k2,
-        return_full_image=True,
-    )
-    border = side // 2
-    inside = windows[..., border:-border, border:-border]
-    return inside.mean((1, 2, 3)).clamp(max=1).unflatten(0, true.shape[:2])
+    uniform, border = window == "uniform", side // 2
+    k2 = 0.03 * math.sqrt(1 - 1 / side**2) if uniform else 0.03  # Wang's 0.03, corrected for unbiased variances
+
+    def measure(a: Tensor, b: Tensor) -> Tensor:
+        a, b = ((x if uniform else _gray(x)) / 2 + 0.5 for x in (a, b))  # SSIM changes when values are shifted
+        _, windows = structural_similarity_index_measure(
+            a,
+            b,
+            gaussian_kernel=not uniform,
+            sigma=1.5,
+            kernel_size=side,
+            reduction=None,
+            data_range=1.0,
+            k2=k2,
+            return_full_image=True,
+        )
+        return windows[..., border:-border, border:-border].mean((1, 2, 3)).clamp(max=1)
+
+    return _frame_by_frame(measure, predicted, true, WINDOW_PIXELS)
 
 
 @torch.no_grad()
@@ -99,14 +101,14 @@ def lpips(predicted: Tensor, true: Tensor) -> Tensor:
     Frames are seen at their own size, of at least 31 x 31 pixels.
     """
     _check(predicted, true)
-    batches = zip(*(_frame_batches(x.flatten(0, 1)) for x in (predicted, true)), strict=True)
-    distances = [(look(a) - look(b)).square().sum(1) for a, b in batches]
-    return torch.cat(distances).unflatten(0, true.shape[:2])
+    return _frame_by_frame(lambda a, b: (look(a) - look(b)).square().sum(1), predicted, true, NETWORK_PIXELS)
 
 
 @torch.no_grad()
 def video_features(video: Tensor, cache: str | Path | None = None) -> Tensor:
     """I3D's Kinetics-400 logits of each video, (B, 400): what FVD compares. At least 9 frames.
+
+    This is slow, about a second a clip on a CPU core: hand over many clips in parts, and show progress between.
 
     cache: folder that keeps features, found again by the videos' content. Meant for real clips, whose features are
         needed again and again. A damaged file is made anew.
@@ -124,7 +126,7 @@ def video_features(video: Tensor, cache: str | Path | None = None) -> Tensor:
     except (OSError, SafetensorError, KeyError):
         features = video_features(video)
         with draft(path) as part:
-            save_file({"logits": features.cpu()}, str(part))
+            part.write_bytes(save({"logits": features.cpu()}))
         return features
 
 
@@ -161,7 +163,7 @@ def frechet_interval(
     Features are (n, D) or (n, k, D) as in ``frechet_distance``; clips are drawn again with all their videos. Sets of
     equally many clips are drawn together, which is right whether they belong to the same clips or not. A resample
     repeats clips, so its distance is too large; so only the spread of the resamples is taken, around the distance of
-    the sets themselves. The draws are always the same.
+    the sets themselves; with fewer clips than dimensions it is rather too wide. The draws are always the same.
     """
     a, b = _feature_sets(features_a, features_b)
     if resamples < 2 or not 0 < level < 1:
@@ -178,7 +180,7 @@ def frechet_interval(
 
 
 Embedding = Callable[[Tensor], Tensor]
-"""Frames (M, 3, H, W) in [-1, 1] -> (M, D), so that their distance is the squared distance of the embeddings."""
+"""Frames (M, C, H, W) in [-1, 1] -> (M, D), so that their distance is the squared distance of the embeddings."""
 
 
 @torch.no_grad()
@@ -187,7 +189,7 @@ def look(frames: Tensor) -> Tensor:
     if min(frames.shape[-2:]) < lpips_network.SMALLEST:
         side = lpips_network.SMALLEST
         raise UserError(f"LPIPS needs frames of at least {side} x {side} pixels, not {tuple(frames.shape[-2:])}.")
-    return lpips_network.shipped_lpips(frames.device)(frames)
+    return lpips_network.shipped_lpips(frames.device)(_rgb(frames))
 
 
 def pixels(frames: Tensor) -> Tensor:
@@ -206,15 +208,15 @@ def diversity(trajectories: Tensor, embedding: Embedding = look) -> Tensor:
             f"diversity needs (n, B, T, C, H, W) with at least two trajectories, not {tuple(trajectories.shape)}."
         )
     _check(trajectories.flatten(0, 1))
-    per_clip = []
-    for clip in trajectories.unbind(1):
+    n, clips = trajectories.shape[:2]
+    frames = trajectories.flatten(1, 2)
+    spreads = []
+    for part in frames.split(max(1, NETWORK_PIXELS // frames[:, 0, 0].numel()), dim=1):
+        batches = _frame_batches(part.flatten(0, 1), NETWORK_PIXELS)
+        embedded = torch.cat([embedding(batch) for batch in batches]).unflatten(0, (n, -1))
         # the mean squared distance of all pairs is twice the unbiased variance: n embeddings do for n (n - 1) / 2 pairs
-        spreads = [
-            2 * torch.cat([embedding(batch) for batch in _frame_batches(frame)]).var(0).sum()
-            for frame in clip.unbind(1)
-        ]
-        per_clip.append(torch.stack(spreads).mean())
-    return torch.stack(per_clip)
+        spreads.append(2 * embedded.var(0).sum(1))
+    return torch.cat(spreads).unflatten(0, (clips, -1)).mean(1)
 
 
 def _frechet(a: Tensor, b: Tensor) -> float:
@@ -253,16 +255,26 @@ def _check(*videos: Tensor) -> None:
         raise UserError(f"videos must have 1 or 3 channels, not {videos[0].shape[2]}.")
     for video in videos:
         low, high = (float(end) for end in torch.aminmax(video))
-        if not video.is_floating_point() or not -1 - 1e-4 <= low <= high <= 1 + 1e-4:  # also false for NaN
+        if math.isnan(low):
+            raise UserError("videos must be in [-1, 1], but some values are NaN: look for what made them.")
+        if not video.is_floating_point() or not -1 - 1e-4 <= low <= high <= 1 + 1e-4:
             raise UserError(
                 f"videos must be in [-1, 1], not {str(video.dtype).removeprefix('torch.')} in [{low:.3g}, {high:.3g}]; "
                 "convert uint8 first."
             )
 
 
-def _frame_batches(frames: Tensor) -> list[Tensor]:
-    """Frames (M, C, H, W) as RGB float32, as many at a time as memory is meant to hold."""
-    return [_rgb(batch).float() for batch in frames.split(max(1, BATCH_PIXELS // frames[0, 0].numel()))]
+def _frame_by_frame(
+    measure: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, true: Tensor, at_once: int
+) -> Tensor:
+    """``measure`` of two batches of frames (M, C, H, W) in float32, (M,), for all frames: (B, T)."""
+    batches = (_frame_batches(video.flatten(0, 1), at_once) for video in (predicted, true))
+    return torch.cat([measure(a, b) for a, b in zip(*batches, strict=True)]).unflatten(0, true.shape[:2])
+
+
+def _frame_batches(frames: Tensor, at_once: int) -> Iterator[Tensor]:
+    """Frames (M, C, H, W) in float32, about so many pixels at once."""
+    return (batch.float() for batch in frames.split(max(1, at_once // frames[0, 0].numel())))
 
 
 def _rgb(frames: Tensor) -> Tensor:

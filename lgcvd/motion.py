@@ -9,7 +9,7 @@ trust it. It has no weights of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import torch
@@ -144,17 +144,41 @@ class MotionSkip(nn.Module):
 
     def _move(self, frame: Tensor, kernel: Tensor) -> Tensor:
         """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""
-        height, width = frame.shape[-2:]
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
-        moved = torch.zeros_like(self._patches(frame))
-        for (y, x), share in zip(product(range(2 * self.radius + 1), repeat=2), kernel.unbind(1), strict=True):
-            near = padded[..., y : y + height, x : x + width]
-            moved = torch.addcmul(moved, self._patches(near), share[:, None, :, None, :, None])
-        return moved.view(frame.shape)
+        shares = kernel.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+        return _Mixed.apply(padded, shares, list(product(range(2 * self.radius + 1), repeat=2)))
 
-    def _patches(self, frame: Tensor) -> Tensor:
-        """(B, C, H, W) seen as (B, C, h, p, w, p)."""
-        return frame.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+
+class _Mixed(torch.autograd.Function):
+    """The sum over n of ``shares`` (B, n, H, W) times ``padded`` (B, C, H + 2r, W + 2r) read from ``corners[n]`` on.
+
+    The derivative is written out, since autograd's own of that many terms takes three times as long.
+    """
+
+    @staticmethod
+    def forward(ctx, padded: Tensor, shares: Tensor, corners: list[tuple[int, int]]) -> Tensor:
+        ctx.save_for_backward(padded, shares)
+        ctx.corners = corners
+        mixed = padded.new_zeros(*padded.shape[:2], *shares.shape[2:])
+        for n, near in enumerate(_read(padded, corners, mixed)):
+            mixed.addcmul_(near, shares[:, n, None])
+        return mixed
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        padded, shares = ctx.saved_tensors
+        of_padded, of_shares = torch.zeros_like(padded), torch.empty_like(shares)
+        places = zip(_read(padded, ctx.corners, gradient), _read(of_padded, ctx.corners, gradient), strict=True)
+        for n, (near, of_near) in enumerate(places):
+            of_near.addcmul_(gradient, shares[:, n, None])
+            torch.sum(near * gradient, 1, out=of_shares[:, n])
+        return of_padded, of_shares, None
+
+
+def _read(padded: Tensor, corners: list[tuple[int, int]], like: Tensor) -> Iterator[Tensor]:
+    """What ``padded`` shows from each corner on, in the size of ``like``."""
+    height, width = like.shape[-2:]
+    return (padded[..., y : y + height, x : x + width] for y, x in corners)
 
 
 def _pooled(maps: Tensor, box: int) -> Tensor:

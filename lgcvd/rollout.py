@@ -131,13 +131,14 @@ def rollout(
 
     The film is made window by window (``lgcvd.plan``). Each sees the K nearest frames as local context, and what the
     encoder remembers of the windows before: ``memory`` is one of ``MEMORIES`` (paper, section 3.4). Where more than K
-    frames of a window are known, they are imposed while it is denoised. ``options`` are those of ``Sampling``. With a
-    list of generators, one a clip (``seeded``), what becomes of a clip does not depend on the others of its batch.
+    frames of a window are known, they are imposed while it is denoised. ``options`` are those of ``Sampling``; a
+    distilled model has defaults of its own. With a list of generators, one a clip (``seeded``), what becomes of a clip
+    does not depend on the others of its batch.
 
     Yields after every window; with ``every_step`` after every denoising step, so that a caller can show progress and
     stop within one step. Raises ``UserError`` for what the model was not trained for, and for what cannot be.
     """
-    config = model.config
+    config, options = model.config, model.about.sampling | options
     Sampling(**options).timesteps(model.schedule.steps)
     if memory not in MEMORIES:
         raise UserError(f"there is no memory {memory!r}: choose one of {', '.join(MEMORIES)}.")

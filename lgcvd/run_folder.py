@@ -49,9 +49,8 @@ class Validation:
 
     @classmethod
     def of(cls, data: Dataset, objective: Objective, clips: int = 8) -> Validation:
-        """Clips that are evenly spread over ``data``."""
-        clips = min(clips, len(data))
-        return cls(torch.stack([data[i * len(data) // clips] for i in range(clips)]), objective)
+        """So many ``clips`` of ``data``."""
+        return cls(spread(data, clips), objective)
 
     @torch.no_grad()
     def losses(self, model: VideoDenoiser) -> dict[tuple[str, str, int], float]:
@@ -78,6 +77,12 @@ class Validation:
         return list(zip(truth, predicted, strict=True))
 
 
+def spread(data: Dataset, clips: int) -> Tensor:
+    """At most ``clips`` items of ``data``, evenly spread over it."""
+    clips = min(clips, len(data))
+    return torch.stack([data[i * len(data) // clips] for i in range(clips)])
+
+
 def watch(
     steps: Iterator[TrainStep],
     folder: str | Path,
@@ -95,7 +100,8 @@ def watch(
     averaged model. ``model/`` is that model at the last checkpoint, ready for ``lgcvd.load``. ``config.json``,
     ``commands.txt`` and ``log.txt`` tell how the run was made, each time it was started.
     """
-    record = _Record(Path(folder), config, validation, about or About(), data)
+    about = replace(about or About(), tasks=config.tasks.trained)
+    record = _Record(Path(folder), config, validation, about, data)
     with closing(steps), closing(record):
         try:
             for step in steps:

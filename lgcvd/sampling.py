@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -189,7 +190,7 @@ def _quadratic(steps: int, total: int) -> list[float]:
 def _karras(steps: int, total: int, rho: float = 7.0, largest: float = 80.0) -> list[float]:
     """Pure noise, then even in the noise level to the power 1/7, from 80 down (Karras et al. 2022, eq. 5).
 
-    On the cosine schedule ``sigma = tan(pi t / (2 total))``, but for its offset.
+    The noise level is that of the cosine schedule, ``sigma = tan(pi t / (2 total))`` but for its offset.
     """
     low, high = (sigma ** (1 / rho) for sigma in (math.tan(math.pi / (2 * total)), largest))
     sigmas = [(high + i / max(1, steps - 1) * (low - high)) ** rho for i in range(steps)]
@@ -242,18 +243,18 @@ THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
 class Sampling:
     """How clips are denoised."""
 
-    sampler: str = DEFAULT_SAMPLER
-    """One of ``SAMPLERS``."""
+    sampler: Literal[*SAMPLERS] = DEFAULT_SAMPLER
+    """How to denoise."""
     steps: int = DEFAULT_STEPS
     """Denoising steps a window. Each asks the network once, but twice with "heun"."""
-    spacing: str = DEFAULT_SPACING
-    """Which time steps are taken: one of ``SPACINGS``."""
+    spacing: Literal[*SPACINGS] = DEFAULT_SPACING
+    """Which time steps are taken."""
     eta: float | None = None
     """Of ddpm, ddim and euler: noise that every step renews, from 0 to 1; None is the sampler's own (ddpm: 1)."""
-    threshold: str = "clip"
-    """One of ``THRESHOLDS``."""
+    threshold: Literal[*THRESHOLDS] = "clip"
+    """What keeps the guesses of the clean clip in range."""
     local_guidance: float = 1.0
-    """Classifier-free guidance by the local context (Ho and Salimans 2022): 1 off, more exaggerates, 0 ignores it."""
+    """Classifier-free guidance (Ho and Salimans 2022) by the local context: 1 is off, more exaggerates, 0 ignores."""
     memory_guidance: float = 1.0
     """The same by the memory, separately. Each that is not 1 asks the network once more a step."""
     resample: int = 4

@@ -58,7 +58,7 @@ for path in sys.argv[1:]:
         file.attrs.get("source"), file.attrs.get("split")
         file.visit(lambda name: None)
 """
-"""Program that goes through all groups of files and the heads of all data sets, 10 microseconds each."""
+"""Program that goes through all groups of files, and the heads of all data sets, 10 microseconds each."""
 WALK_SECONDS = 60.0
 """Longest that it may take for a file; one of a million frames takes a quarter of it."""
 

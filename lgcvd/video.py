@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -45,6 +45,9 @@ WRITERS = (".mp4", ".gif")
 REAL_ROWS = {"truth", "clip"}
 """Rows of a filmstrip that hold no predicted frames."""
 
+Given = int | Sequence[bool]
+"""Which frames of a video the model was given: the first so many, or a truth value for each."""
+
 Colour = tuple[int, int, int]
 OBSERVED: Colour = (230, 159, 0)
 PREDICTED: Colour = (86, 180, 233)
@@ -54,6 +57,8 @@ BACKGROUND: Colour = (18, 20, 26)
 DARK: Colour = (28, 31, 39)
 TEXT: Colour = (214, 218, 226)
 FAINT: Colour = (138, 145, 158)
+HEAT: tuple[Colour, ...] = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+"""Of 0, 1/4, ... 1 in a heat map: their brightness rises evenly, so that it reads in gray too."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,9 @@ def read_clip(
 
     The largest centred part with the shape of ``image_size`` (height, width) is kept. ``fps`` takes, at every 1/fps
     second, the frame that is on the screen; without it every frame is taken. ``start`` frames are left out, then up to
-    ``max_frames`` are read, and nothing behind them is decoded, nor, where frames can be counted without decoding them,
-    much before them. Raises ``UserError`` if the file cannot be read or
-    gives fewer than ``min_frames``.
+    ``max_frames`` are read. Nothing behind them is decoded, nor much before them where frames can be counted without
+    decoding; damaged ones then count, too. Raises ``UserError`` if the file cannot be read or gives fewer than
+    ``min_frames``.
     """
     pixels = read_pixels(path, image_size, channels, fps=fps, start=start, max_frames=max_frames, min_frames=min_frames)
     return Clip(from_uint8(torch.from_numpy(pixels.frames)), pixels.fps, pixels.note)
@@ -487,7 +492,7 @@ def with_border(video: Tensor, colour: Colour, width: int) -> Tensor:
 def side_by_side(
     truth: Tensor | None,
     prediction: Tensor,
-    context_frames: int,
+    context_frames: Given,
     labels: tuple[str, str] = ("truth", "prediction"),
     height: int = 320,
 ) -> Tensor:
@@ -498,64 +503,67 @@ def side_by_side(
 def side_by_side_frames(
     truth: Tensor | None,
     prediction: Tensor,
-    context_frames: int,
+    context_frames: Given,
     labels: tuple[str, str] = ("truth", "prediction"),
     height: int = 320,
 ) -> Iterator[Tensor]:
-    """The frames of ``side_by_side`` one by one, (3, H', W') in [-1, 1], as ``write_video`` takes them.
+    """``panel_frames`` of what is real and what was made; where ``truth`` is None, its panel says so."""
+    truth = prediction[:0] if truth is None else truth[: len(prediction)]
+    return panel_frames(dict(zip(labels, (truth, prediction), strict=True)), context_frames, {labels[0]}, height)
 
-    Panels are about ``height`` pixels high. The first ``context_frames`` have an orange border, predicted ones a blue
-    one. Where ``truth`` ends, or is None, its panel is dark and says so.
+
+def panel_frames(
+    panels: dict[str, Tensor], context_frames: Given, real: Collection[str] = REAL_ROWS, height: int = 320
+) -> Iterator[Tensor]:
+    """The frames of several videos (T, C, H, W) beside each other, one by one, (3, H', W') in [-1, 1].
+
+    Panels are about ``height`` pixels high. Frames of the context have an orange border, new ones a blue one, but for
+    the panels that ``real`` names. Where a video ends before the longest, its panel is dark and says so.
     """
-    truth = prediction[:0] if truth is None else truth
+    longest = max(panels.values(), key=len)
+    total, observed = len(longest), _mask(context_frames, len(longest))
     border, gap, bar = 6, 20, 4
-    panel_height, panel_width = (n + 2 * border for n in upscale(prediction[:1], height).shape[-2:])
+    panel_height, panel_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
     size, top = 18, 2 * gap + 6
-    canvas = Image.new("RGB", (2 * panel_width + 3 * gap, top + panel_height + 2 * gap + 24), BACKGROUND)
+    foot = top + panel_height + gap
+    canvas = Image.new("RGB", (len(panels) * (panel_width + gap) + gap, foot + gap + 24), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    lefts = (gap, 2 * gap + panel_width)
-    for left, label in zip(lefts, labels, strict=True):
+    lefts = [gap + column * (panel_width + gap) for column in range(len(panels))]
+    for left, label in zip(lefts, panels, strict=True):
         draw.text((left, top - 12), label, TEXT, _font(size), anchor="ls")
 
-    total, foot = len(prediction), top + panel_height + gap
+    right = canvas.width - gap
+    draw.rectangle((gap, foot, right, foot + bar - 1), DARK)
     for index in range(total):
-        observed = index < context_frames
-        state, colour = ("observed", OBSERVED) if observed else ("predicted", PREDICTED)
+        state, colour = ("observed", OBSERVED) if observed[index] else ("predicted", PREDICTED)
+        x0, x1 = (gap + (right - gap) * n / total for n in (index, index + 1))
+        ImageDraw.Draw(canvas).rectangle((x0, foot, x1, foot + bar - 1), colour)
         image = canvas.copy()
         draw = ImageDraw.Draw(image)
-        for left, video, edge in zip(
-            lefts, (truth, prediction), (OBSERVED if observed else NEUTRAL, colour), strict=True
-        ):
+        for left, (name, video) in zip(lefts, panels.items(), strict=True):
             if index < len(video):
+                edge = NEUTRAL if name in real and not observed[index] else colour
                 panel = with_border(upscale(video[index], height), edge, border)
                 image.paste(Image.fromarray(_picture(panel)), (left, top))
             else:
                 draw.rectangle((left, top, left + panel_width - 1, top + panel_height - 1), DARK)
                 place = (left + panel_width / 2, top + panel_height / 2)
                 draw.text(place, "the clip ends here" if len(video) else "not known", FAINT, _font(16), anchor="mm")
-        right = image.width - gap
-        draw.rectangle((gap, foot, right, foot + bar - 1), DARK)
-        for begin, end, shade in (
-            (0, min(index + 1, context_frames), OBSERVED),
-            (context_frames, index + 1, PREDICTED),
-        ):
-            if begin < end:
-                x0, x1 = (gap + (right - gap) * n / total for n in (begin, end))
-                draw.rectangle((x0, foot, x1, foot + bar - 1), shade)
         draw.text((gap, foot + bar + 20), f"frame {index + 1} of {total}", FAINT, _font(15), anchor="ls")
         draw.text((right, foot + bar + 20), state, colour, _font(15), anchor="rs")
         yield from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
-def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, height: int = 112) -> Tensor:
+def filmstrip(rows: dict[str, Tensor], context_frames: Given, columns: int = 10, height: int = 112) -> Tensor:
     """Frames of several videos (T, C, H, W) under each other, (3, H', W'), all in [-1, 1].
 
-    Up to ``columns`` frames are shown: the last observed ones, then evenly spaced to the end of the longest video.
-    Numbers count frames from 1; what a video does not have stays dark. New frames have a blue border, but for the rows
-    named in ``REAL_ROWS``.
+    Up to ``columns`` frames are shown: of the given ones that a film begins with the last, then evenly spaced to the
+    end of the longest video. Numbers count frames from 1; what a video does not have stays dark. New frames have a blue
+    border, but for the rows named in ``REAL_ROWS``.
     """
     longest = max(rows.values(), key=len)
-    shown = _columns(len(longest), context_frames, columns)
+    observed = _mask(context_frames, len(longest))
+    shown = _columns(len(longest), [*observed, False].index(False), columns)
     border, gap, margin, size = 4, 8, 20, 17
     cell_height, cell_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
     gutter = margin + max(round(_font(size).getlength(name)) for name in [*rows, "frame"]) + 16
@@ -569,7 +577,7 @@ def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, h
         for column, index in enumerate(shown):
             left = gutter + column * (cell_width + gap)
             if index < len(video):
-                colour = OBSERVED if index < context_frames else NEUTRAL if name in REAL_ROWS else PREDICTED
+                colour = OBSERVED if observed[index] else NEUTRAL if name in REAL_ROWS else PREDICTED
                 cell = with_border(upscale(video[index], height), colour, border)
                 image.paste(Image.fromarray(_picture(cell)), (left, top))
             else:
@@ -588,12 +596,26 @@ def filmstrip(rows: dict[str, Tensor], context_frames: int, columns: int = 10, h
     return from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
+def _mask(given: Given, length: int) -> list[bool]:
+    """For each of ``length`` frames whether it was given."""
+    mask = [True] * given if isinstance(given, int) else list(given)
+    return mask[:length] + [False] * (length - len(mask))
+
+
 def _columns(length: int, context_frames: int, columns: int) -> list[int]:
     """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame."""
     columns, context_frames = min(columns, length), min(context_frames, length)
     seen = min(context_frames, max(columns // 3, columns - (length - context_frames)))
     observed = range(context_frames - seen, context_frames)
     return [*observed, *np.linspace(context_frames, length - 1, columns - seen).round().astype(int).tolist()]
+
+
+def heat_map(values: Tensor) -> Tensor:
+    """(..., 1, H, W) in [0, 1] -> colours (..., 3, H, W) in [-1, 1], dark to bright."""
+    colours = torch.stack([from_uint8(torch.tensor(colour)) for colour in HEAT]).to(values.device)
+    place = values.clamp(0, 1).squeeze(-3) * (len(HEAT) - 1)
+    low = place.long().clamp(max=len(HEAT) - 2)
+    return torch.lerp(colours[low], colours[low + 1], (place - low).unsqueeze(-1)).movedim(-1, -3)
 
 
 def _rgb(video: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 import demo_app
@@ -86,7 +87,7 @@ def test_a_clip_becomes_a_film_a_strip_and_curves(clip, model):
     assert view.download["value"] == view.video["value"]
     assert "7 new frames" in view.status
     assert list(view.psnr["frame"][:7]) == list(range(3, 10))
-    assert set(view.psnr["answer"]) == {"prediction", "last frame", "black"}
+    assert set(view.psnr["answer"]) == {"prediction", "nearest given frame", "black"}
     assert view.predict["interactive"]
     assert not Path(view.video["value"]).exists(), "files of a finished prediction are removed; gradio has its copy"
 
@@ -101,6 +102,38 @@ def test_a_clip_that_ends_with_its_observed_frames_has_no_curves(clip, model):
     view = last(predict(clip, model, start=12))
     assert view.curves == demo_app.SAME
     assert "7 new frames" in view.status
+
+
+@pytest.mark.parametrize(
+    ("task", "frames", "shown", "new", "scored"),
+    [
+        ("past", 3, 2 + 3, 3, True),
+        ("interpolate", 4, 2 + 4, 4, True),
+        ("infill", 8, 8, 2, True),
+        ("slowmo", 3, 5, 2, False),
+        ("generate", 9, 9, 9, False),
+        ("animate", 9, 10, 9, True),
+        ("reconstruct", 9, 9, 9, True),
+    ],
+)
+def test_every_task_becomes_a_film(clip, tiny_model, tmp_path, task, frames, shown, new, scored):
+    tiny_model.about = lgcvd.About(tasks=("prediction", "generation", "interpolation", "random", "past", "start"))
+    lgcvd.save(tiny_model, tmp_path / "able")
+    for view in predict(clip, str(tmp_path / "able"), task=task, frames=frames, start=4):
+        films = [decoded(view.video["value"])] if view.video.get("value") else []
+    assert films == [shown]
+    assert f"{new} new frames" in view.status
+    assert (view.curves != demo_app.SAME) == scored
+    if scored:
+        assert len(view.psnr) == new * (2 if task == "reconstruct" else 3)
+
+
+def test_several_futures_are_shown_by_best_worst_mean_and_spread(clip, model):
+    for view in predict(clip, model, futures=3):
+        size = Image.open(view.strip["value"]).size if view.strip.get("value") else None
+    (_, alone) = [Image.open(v.strip["value"]).size for v in predict(clip, model) if v.strip.get("value")][-1]
+    assert "7 new frames in each of 3 futures" in view.status
+    assert size[1] > 2 * alone
 
 
 def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model, tmp_path, digits_clip):
@@ -128,9 +161,13 @@ def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"frames": 121}, "1 to 120 frames, not 121: ask for fewer"),
+        ({"frames": 121}, "makes 1 to 120 frames, not 121: ask for fewer"),
         ({"start": 13}, "start earlier"),
-        ({"sampler": "euler"}, "there is no sampler"),
+        ({"sampler": "magic"}, "there is no sampler"),
+        ({"futures": 9}, "1 to 8 futures at once, not 9"),
+        ({"task": "infill", "missing": "x"}, "names no frames: write their numbers"),
+        ({"task": "infill", "missing": "0"}, "frame 0 is not in the clip, which has frames 1 to 7"),
+        ({"task": "past"}, "past would show it frames"),
         ({"steps": 0}, "steps must be between"),
     ],
 )
@@ -171,7 +208,7 @@ def test_stop_before_its_turn_makes_no_prediction(clip, model):
 
 def test_a_fault_of_the_page_leaves_it_usable(clip, model, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(demo_app, "read", lambda *_: 1 / 0)
+        broken.setattr(demo_app, "material_of", lambda *_: 1 / 0)
         assert "try other settings" in sentence(last(predict(clip, model)))
     assert "7 new frames" in last(predict(clip, model)).status
 

@@ -28,6 +28,11 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("train_step.py", ["--quick", "--rounds", "1", "--batch", "2"], ["| tiny | 2 |", "No GPU was at hand"]),
         ("sizes.py", ["--presets", "tiny"], ["| tiny | lgcvd | 8 |", "| tiny-mcvd-concat |", "| tiny-mcvd-spatin |"]),
         ("metrics.py", ["--quick"], ["| LPIPS |", "| I3D features |", "FVD of 2 clips"]),
+        (
+            "samplers.py",
+            ["--quick", "--clips", "2", "--frames", "2", "--steps", "2", "4", "--only", "ddim", "--spacings", "karras"],
+            ["| ddpm, ends | 100 |", "| ddim | 2 |", "| ddim | karras | 4 |"],
+        ),
         ("recipes.py", ["--minutes", "0.01", "--clips", "2", "--only", "the preset"], ["| the preset |"]),
     ],
 )
@@ -36,6 +41,30 @@ def test_benchmark_prints_its_tables(script, options, promised):
     assert done.returncode == 0, done.stderr
     for text in promised:
         assert text in done.stdout
+
+
+def test_energy_distance_tells_distributions_apart(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from samplers import energy_distance
+
+    a, b = torch.randn((2, 200, 3, 4), generator=torch.Generator().manual_seed(0))
+    assert abs(energy_distance(a, b)) < 0.02
+    assert energy_distance(a, b + 1) > 0.3
+    assert energy_distance(a, 0.3 * b) > 0.1
+
+
+@pytest.mark.slow
+def test_tables_are_made_of_what_is_shipped(tmp_path):
+    options = ["--clips", "2", "--trajectories", "1", "--frames", "2", "--steps", "1", "--metrics", "psnr", "ssim"]
+    command = [sys.executable, BENCHMARKS / "tables.py", "digits", "--out", tmp_path, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.iterdir()
+    table = (folder / "table.md").read_text()
+    for row in ("moving-digits", "copy-last-frame", "mean-frame", "blank-frame", "optical-flow"):
+        assert f"| {row} |" in table
+        assert (folder / f"{row}.json").exists()
+    assert (folder / "prediction.gif").exists()
 
 
 def test_straightforward_form_computes_the_same(tiny_model, monkeypatch):

@@ -192,6 +192,19 @@ def test_stop_ends_a_long_prediction_and_keeps_its_film(page):
     expect(page.locator("#stop")).to_be_disabled()
 
 
+def test_another_task_shows_its_own_settings_and_makes_its_film(page):
+    page.get_by_label("What to do").click()
+    page.get_by_role("option", name="Fill in missing frames").click()
+    expect(page.get_by_label("Missing frames, from 1")).to_be_visible()
+    set_number(page, "Frames of the clip", 8)
+    page.get_by_text("Advanced: futures, memory, guidance").click()
+    set_number(page, "Futures, made at once", 2)
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("2 new frames in each of 2 futures")
+    expect(page.locator("#film video")).to_be_visible()
+    expect(page.locator("#curves canvas, #curves svg.marks")).to_have_count(2)
+
+
 def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

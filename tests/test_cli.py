@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -64,7 +65,7 @@ def test_help_is_quick_and_names_every_verb():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for verb in ("predict", "train", "ablate", "evaluate-digits", "models", "import-released"):
+    for verb in (*lgcvd.TASKS, "train", "ablate", "evaluate-digits", "models", "import-released"):
         assert verb in run.stdout
 
 
@@ -195,11 +196,95 @@ def test_a_clip_cut_short_is_predicted_with_a_note(model: str, tmp_path: Path, c
 def test_ctrl_c_exits_with_130_and_leaves_nothing(
     model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("lgcvd.video.side_by_side_frames", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("lgcvd.video.panel_frames", lambda *_: signal.raise_signal(signal.SIGINT))
     out = tmp_path / "out.mp4"
     assert main(["predict", str(clip), "--model", model, "--steps", "1", "--out", str(out)]) == 130
     assert sentence(capsys) == "lgcvd: stopped"
     assert not list(tmp_path.glob("*out*"))
+
+
+# the other tasks
+
+
+@pytest.fixture
+def able(tiny_model, tmp_path: Path) -> str:
+    """A model that is said to be trained for everything."""
+    tiny_model.about = lgcvd.About(tasks=("prediction", "generation", "interpolation", "random", "past", "start"))
+    lgcvd.save(tiny_model, tmp_path / "able")
+    return str(tmp_path / "able")
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "frames", "observed"),
+    [
+        ("predict", ["--frames", "3"], 5, {0, 1}),
+        ("past", ["--frames", "3", "--start", "4"], 5, {3, 4}),
+        ("interpolate", ["--frames", "3"], 5, {0, 4}),
+        ("infill", ["--missing", "2", "4"], 8, {0, 2, 4, 5, 6, 7}),
+        ("slowmo", ["--frames", "3", "--factor", "4"], 9, {0, 4, 8}),
+        ("generate", ["--frames", "3"], 3, set()),
+        ("animate", ["--frames", "3"], 4, {0}),
+        ("reconstruct", ["--level", "0.1"], 8, set()),
+        ("reconstruct", ["--level", "0.1", "--back", "inversion"], 8, set()),
+    ],
+)
+def test_every_task_has_its_verb(
+    able: str, clip: Path, tmp_path: Path, verb: str, options: list[str], frames: int, observed: set[int]
+):
+    out, strip = tmp_path / "out.gif", tmp_path / "strip.png"
+    clips = [] if verb == "generate" else [str(clip)]
+    run = [verb, *clips, "--model", able, "--steps", "1", "--resample", "1", "--out", str(out), "--strip", str(strip)]
+    assert main([*run, *options]) == 0
+    with Image.open(out) as gif:
+        assert gif.n_frames == frames
+        size = (gif.height, gif.width)
+    film = video.read_clip(out, size, 3).frames[:, :, :-64].tensor_split(2, dim=-1)[1]  # the result, without the foot
+    assert {i for i, frame in enumerate(film) if share(frame, video.OBSERVED) > 0.01} == observed
+    assert {i for i, frame in enumerate(film) if share(frame, video.PREDICTED) > 0.01} == {*range(frames)} - observed
+    assert strip.is_file()
+
+
+def test_two_clips_are_bridged_by_the_end_of_one_and_the_beginning_of_the_other(able: str, clip: Path, tmp_path: Path):
+    picture, out = tmp_path / "end.png", tmp_path / "out.gif"
+    video.write_image(picture, torch.ones(1, 20, 20))
+    options = ["--second", str(picture), "--frames", "2", "--steps", "1", "--out", str(out)]
+    assert main(["interpolate", str(clip), "--model", able, *options]) == 0
+    with Image.open(out) as gif:
+        assert gif.n_frames == 4
+
+
+def test_many_futures_and_what_the_memory_was_read_for(able: str, clip: Path, tmp_path: Path):
+    out, attention = tmp_path / "out.gif", tmp_path / "attention.png"
+    for futures, panels in (("1", 2), ("3", 5)):
+        options = ["--frames", "3", "--steps", "1", "--futures", futures, "--out", str(out)]
+        assert main(["predict", str(clip), "--model", able, *options, "--attention", str(attention)]) == 0
+        with Image.open(out) as gif:
+            assert gif.width == pytest.approx(20 + panels * 352, abs=2)
+    assert attention.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "words"),
+    [
+        ("past", [], "past would show it frames"),
+        ("animate", [], "needs at least 2"),
+        ("infill", ["--missing", "9"], "frame 9 is not in the clip, which has frames 1 to 8"),
+        ("infill", ["--missing", *"12345678"], "has 0 frames, but infill needs at least 1"),
+        ("slowmo", ["--frames", "1"], "2 are needed"),
+        ("interpolate", ["--frames", "0"], "number of new frames"),
+        ("interpolate", ["--frames", "9"], "2 are needed|and 11 are needed"),
+        ("reconstruct", ["--level", "2"], "level of noise"),
+        ("reconstruct", ["--frames", "4"], "makes 8 at once"),
+        ("predict", ["--futures", "0"], "number of futures"),
+        ("predict", ["--local-guidance", "-1"], "local_guidance must be 0 or more"),
+        ("predict", ["--attention", "a.jpg"], ".png"),
+    ],
+)
+def test_what_a_task_cannot_do_exits_with_2_and_a_sentence(
+    model: str, clip: Path, capsys: pytest.CaptureFixture, verb: str, options: list[str], words: str
+):
+    assert main([verb, str(clip), "--model", model, *options]) == 2
+    assert re.search(words, sentence(capsys))
 
 
 # train

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgcvd import TaskMix, UserError
-from lgcvd.context import ABSENT, LAYOUTS, PAPER_TASKS, TASKS, local_context, trained_by
+from lgcvd.context import ABSENT, LAYOUTS, PAPER_TASKS, TASKS, local_context, offered, trained_by
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,12 @@ def test_whatever_a_mix_draws_is_told_to_be_trained_by_it(shares: list[float], k
 )
 def test_a_task_says_where_the_given_frames_lie(task: str, given: int, new: int, film: str):
     assert "".join("#" if known else "." for known in TASKS[task].layout(given, new)) == film
+
+
+def test_tasks_are_offered_that_were_trained():
+    assert offered(PAPER_TASKS) == ["predict", "interpolate", "infill", "slowmo", "generate", "reconstruct"]
+    assert offered(("prediction",)) == ["predict"]
+    assert offered((*PAPER_TASKS, "past", "start")) == list(TASKS)
 
 
 @pytest.mark.parametrize("shares", [(0, 0, 0, 0), (1, -0.5, 0, 0)])

@@ -88,12 +88,13 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_conversion_goes_on_to_the_same_bytes(how: signal.Signals, tmp_path: Path):
+@pytest.mark.parametrize(("how", "workers"), [(signal.SIGKILL, "2"), (signal.SIGINT, "1")])
+def test_a_stopped_conversion_goes_on_to_the_same_bytes(how: signal.Signals, workers: str, tmp_path: Path):
     run(tmp_path / "whole", made=videos(12))
     program = (
         "import sys; from pathlib import Path; from tests.test_convert import run, videos; from lgcvd import convert\n"
-        f"convert.main(lambda: run(Path({str(tmp_path / 'out')!r}), made=videos(12, seconds=0.15)))"
+        f"out = Path({str(tmp_path / 'out')!r})\n"
+        f"convert.main(lambda: run(out, '--workers', {workers!r}, made=videos(12, seconds=0.3)))"
     )
     slow = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -103,7 +104,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(how: signal.Signals, tmp
     while not list(tmp_path.glob("out/train/shard_*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     slow.send_signal(how)
-    _, told = slow.communicate()
+    _, told = slow.communicate(timeout=60)  # which ends when no worker has their stderr any longer
     if how == signal.SIGINT:
         assert slow.returncode == 130
         assert "goes on with what is missing" in told

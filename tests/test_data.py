@@ -133,6 +133,8 @@ def test_open_tells_kinds_apart(tmp_path: Path):
 
     assert lengths("set") == lengths("set/train") == lengths("published") == [7, 3, 12]
     assert lengths("set", split="validation") == [5]
+    (tmp_path / "set" / "validation").rename(tmp_path / "set" / "val")  # as MCVD's sets have it
+    assert lengths("set", split="validation") == [5]
     with pytest.raises(UserError, match="set has no folder test, only train, validation: make one, or give the other"):
         lengths("set", split="test")
     assert lengths("set/train/shard_0002.hdf5") == [12]

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
-from subprocess import run
+from subprocess import Popen, run
 
 import numpy as np
 import pytest
 import torch
 
-from lgcvd import UserError, save
+from lgcvd import PRESETS, UserError, save
 from lgcvd.__main__ import main
 from lgcvd.evaluation import (
     Evaluation,
@@ -24,6 +25,7 @@ from lgcvd.evaluation import (
     open_clips,
     read_results,
 )
+from lgcvd.models import build
 from lgcvd.objective import Share
 from lgcvd.protocols import OURS, PROTOCOLS
 
@@ -173,6 +175,15 @@ def test_baselines_need_one_trajectory(tmp_path):
     assert any("one trajectory stands for all" in note for note in results["notes"])
 
 
+@pytest.mark.parametrize("kind", ["mcvd-concat", "mcvd-spatin"])
+def test_models_to_compare_with_are_evaluated_alike(tmp_path, kind):
+    torch.manual_seed(0)
+    model = build(replace(PRESETS["tiny"].model, kind=kind))
+    results = finish(evaluation_of(of_model(model.eval(), **SMALL), clips=2), tmp_path / "r.json")
+    assert results["settings"]["model"]["config"]["kind"] == kind
+    assert results["summary"]["psnr"]["best"]["value"] > results["summary"]["psnr"]["mean"]["value"]
+
+
 @pytest.mark.parametrize("name", ["mcvd", "lgcvd-released"])
 def test_other_protocols_judge_too(predictor, tmp_path, name):
     results = finish(evaluation_of(predictor, protocol=PROTOCOLS[name], clips=2), tmp_path / "r.json")
@@ -260,6 +271,23 @@ def test_two_processes_find_what_one_finds(arguments, tmp_path):
     one, two = (read_results(tmp_path / f"{name}.json") for name in ("one", "two"))
     assert numbers(one) == numbers(two)
     assert (one["machine"]["processes"], two["machine"]["processes"]) == (1, 2)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_finds_what_one_run_finds(arguments, tmp_path):
+    longer = ["--clips", "12", "--frames", "40"]
+    assert main([*arguments, str(tmp_path / "whole.json"), *longer]) == 0
+    killed = tmp_path / "killed.json"
+    process = Popen([sys.executable, "-m", "lgcvd", *arguments, str(killed), *longer])
+    while not list(tmp_path.glob("killed.json.parts/*.npz")) and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not killed.exists()
+    assert 1 <= len(list(tmp_path.glob("killed.json.parts/*.npz"))) < 12
+    assert main([*arguments, str(killed), *longer]) == 0
+    assert numbers(read_results(killed)) == numbers(read_results(tmp_path / "whole.json"))
+    assert not (tmp_path / "killed.json.parts").exists()
 
 
 @pytest.mark.parametrize(

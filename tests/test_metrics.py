@@ -98,11 +98,13 @@ def test_networks_see_gray_as_three_equal_colours(recorded):
     torch.testing.assert_close(video_features(gray), video_features(gray.repeat(1, 1, 3, 1, 1)))
 
 
-def test_lpips_does_not_depend_on_how_frames_are_batched(recorded, monkeypatch):
+@pytest.mark.parametrize("metric", [psnr, ssim, lpips])
+def test_values_do_not_depend_on_how_frames_are_batched(recorded, monkeypatch, metric):
     a, b = recorded["clips"][:2, :3], recorded["other"][:2, :3]
-    together = lpips(a, b)
-    monkeypatch.setattr(metrics, "BATCH_PIXELS", 1)
-    torch.testing.assert_close(lpips(a, b), together, atol=1e-5, rtol=1e-5)
+    together = metric(a, b)
+    for name in ("WINDOW_PIXELS", "NETWORK_PIXELS"):
+        monkeypatch.setattr(metrics, name, 1)
+    torch.testing.assert_close(metric(a, b), together, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

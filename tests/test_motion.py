@@ -10,7 +10,7 @@ import torch
 from lgcvd.config import PRESETS
 from lgcvd.context import ABSENT, Context, local_context
 from lgcvd.models import LGCVD, build
-from lgcvd.motion import MotionSkip
+from lgcvd.motion import MotionSkip, _Mixed
 
 T, K, SIZE, PATCH, RADIUS = 6, 2, 32, 2, 3
 
@@ -92,3 +92,13 @@ def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip() ->
     velocity.square().mean().backward()
     weight = model.unet.head[1].weight.grad[-model.motion.channels_out :]
     assert weight.abs().sum() > 0
+
+
+def test_the_written_derivative_of_a_mixture_is_the_true_one():
+    generator = torch.Generator().manual_seed(0)
+    padded = torch.randn(2, 3, 6, 7, dtype=torch.double, generator=generator, requires_grad=True)
+    shares = torch.randn(2, 9, 4, 5, dtype=torch.double, generator=generator, requires_grad=True)
+    corners = [(y, x) for y in range(3) for x in range(3)]
+    expected = sum(shares[:, n, None] * padded[..., y : y + 4, x : x + 5] for n, (y, x) in enumerate(corners))
+    torch.testing.assert_close(_Mixed.apply(padded, shares, corners), expected)
+    assert torch.autograd.gradcheck(lambda *inputs: _Mixed.apply(*inputs, corners), (padded, shares))

@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
-from lgcvd.commands.common import Device, find_device, stop_signals
+from lgcvd.commands.common import Device, find_device, held_out, stop_signals
 from lgcvd.config import PRESETS
 from lgcvd.errors import UserError
 
@@ -50,6 +50,7 @@ class Ablate:
         from lgcvd.models import build
         from lgcvd.objective import objective_of
         from lgcvd.progress import progress_bar
+        from lgcvd.run_folder import spread
 
         for name in ("clips", "frames"):
             if getattr(self, name) < 1:
@@ -61,11 +62,9 @@ class Ablate:
             frames = objective_of(preset.train).clip_frames(build(preset.model))
         clips = clip_data.open(self.data, frames=frames, shape=shape, **own)
         length = preset.model.context_frames + self.frames
-        others = clip_data.open(self.data, frames=length, shape=shape, split="validation")
-        count = min(self.clips, len(others))
-        held_out = torch.stack([others[i * len(others) // count] for i in range(count)])
+        truth = spread(held_out(self.data, length, shape), self.clips)
 
-        steps = ablate(preset, self.variants, clips, held_out, self.folder, budget, device=find_device(self.device))
+        steps = ablate(preset, self.variants, clips, truth, self.folder, budget, device=find_device(self.device))
         with stop_signals() as received, closing(steps), progress_bar(total=len(self.variants), unit="variant") as bar:
             for at in steps:
                 bar.set_description(at.variant, refresh=False)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from lgcvd.config import ModelConfig
 from lgcvd.errors import UserError
 from lgcvd.sampling import SAMPLERS
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
@@ -35,6 +40,16 @@ def find_device(name: Device) -> str:
     if not there[name]:
         raise UserError(f"there is no {name} device here: use --device auto.")
     return name
+
+
+def held_out(what: str, frames: int, shape: tuple[int, int, int], **options: object) -> Dataset:
+    """Clips of the validation split, in order; of what is trained on, with a note, where there is no such split."""
+    from lgcvd import data
+
+    apart = what in data.GENERATED or "validation" in data.split_folders(Path(what))
+    if not apart:
+        print(f"{what} has no folder validation: what is validated is trained on, too", file=sys.stderr)
+    return data.open(what, frames=frames, shape=shape, split="validation" if apart else "train", **options)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +58,8 @@ class Evaluate:
     """The same: 1 (gray) or 3 (RGB)."""
     batch: int = 4
     """Clips that are predicted together, with all their trajectories."""
+    cache: DisallowNone[Path | None] = None
+    """Folder that keeps the true clips' features for FVD, for the next evaluation of the same clips."""
     device: Device = "auto"
     """Where to compute. `torchrun` and `accelerate launch` start several processes, which share the clips."""
 
@@ -66,7 +69,8 @@ class Evaluate:
         from lgcvd.evaluation import describe_machine, evaluate, finished, gather
         from lgcvd.objective import Share
 
-        state = PartialState(cpu=find_device(self.device) == "cpu")
+        # processes wait for the slowest, which a resumed evaluation may leave alone with its share
+        state = PartialState(cpu=find_device(self.device) == "cpu", timeout=timedelta(days=7))
         main = state.is_main_process
         evaluation = self._evaluation(state.device)
         results = finished(evaluation, self.out)
@@ -113,4 +117,4 @@ class Evaluate:
             shape=shape,
             stride=self.stride,
         )
-        return Evaluation(predictor, clips, protocol, self.seed, self.metrics)
+        return Evaluation(predictor, clips, protocol, self.seed, self.metrics, device, self.cache)

@@ -62,12 +62,12 @@ class Gallery:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         sampling = {"sampler": self.sampler, "steps": self.steps}
-        models, predictors = {}, []
+        models, predictors, device = {}, [], find_device(self.device)
         for name in self.models:
             if name in BASELINES:
                 predictors.append(find_predictor(name, **sampling))
                 continue
-            model = load(name, find_device(self.device))
+            model = load(name, device)
             predictors.append(of_model(model, **sampling, name=name))
             models[predictors[-1].name] = model
         if len({predictor.name for predictor in predictors}) < len(predictors):
@@ -82,7 +82,7 @@ class Gallery:
             shape=shape or shape_of(self.data, self.split, self.image_size, self.channels),
             stride=self.stride,
         )
-        shown = gallery.Gallery(clips, predictors, models, self.context, self.seed, sampling, self.fps)
+        shown = gallery.Gallery(clips, predictors, models, self.context, self.seed, sampling, self.fps, device)
         for line in shown.save(self.out, self.all_frames_strip):
             print(line)
         return 0

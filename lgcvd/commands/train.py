@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import DisallowNone, Suppress
 
-from lgcvd.commands.common import Device, find_device, stop_signals
+from lgcvd.commands.common import Device, find_device, held_out, stop_signals
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.errors import UserError
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from lgcvd.trainer import TrainStep
 
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
-OF_VIDEOS = ("stride", "flip", "jitter")
-"""Options that moving digits do not have."""
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
 """What a dry run times; where iterations take long, it stops after so many seconds."""
 
@@ -88,7 +86,7 @@ class Train:
         model = build(self.model)
         if self.init:
             self._take_weights(model)
-        data = self._clips(objective_of(self.train).clip_frames(model), "train")
+        data = self._clips(objective_of(self.train).clip_frames(model))
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
         steps = train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
@@ -178,25 +176,26 @@ class Train:
             raise UserError(f"the weights of {self.init} do not fit ({'; '.join(different)}): set the model's options.")
         model.load_state_dict(start.state_dict())
 
-    def _clips(self, frames: int, split: str, **options: object) -> Dataset:
-        """Random clips to train on, or all clips of another split in order."""
+    def _clips(self, frames: int) -> Dataset:
+        """Random clips to train on."""
         from lgcvd import data
 
         shape = (*self.model.image_size, self.model.channels)
-        changed = {name: getattr(self, name) for name in OF_VIDEOS if getattr(self, name) != getattr(Train, name)}
-        if self.data not in data.GENERATED and split == "train":
-            options = {"draws": 1_000_000, "seed": self.train.seed}
-        if split != "train":
-            changed = {name: value for name, value in changed.items() if name == "stride"}
-        return data.open(self.data, frames=frames, shape=shape, split=split, **options, **changed)
+        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
+        return data.open(self.data, frames=frames, shape=shape, **own, **self._changed("stride", "flip", "jitter"))
 
     def _validation(self, model: VideoDenoiser) -> Validation:
         from lgcvd.objective import objective_of
         from lgcvd.run_folder import Validation
 
         objective = objective_of(self.train)
-        clips = self._clips(objective.clip_frames(model), "validation")
+        shape = (*self.model.image_size, self.model.channels)
+        clips = held_out(self.data, objective.clip_frames(model), shape, **self._changed("stride"))
         return Validation.of(clips, objective, self.validation_clips)
+
+    def _changed(self, *names: str) -> dict:
+        """Options that moving digits do not have, where they are set."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Train, name)}
 
     def _about(self) -> About:
         from lgcvd.data import GENERATED

@@ -1,0 +1,76 @@
+"""The tables of docs/results: shipped models and all baselines on the data that the models were trained on.
+
+    python benchmarks/tables.py digits                                   # the whole protocol: a day on a CPU
+    python benchmarks/tables.py digits --clips 32 --trajectories 3       # minutes
+
+Each evaluation goes on after a stop, and what is done is not done again. Writes DATA-HEIGHT below --out: a results file
+a row, the table, figures and a gallery.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from lgcvd import load, shipped_models
+from lgcvd.__main__ import main
+from lgcvd.baselines import BASELINES
+
+
+def sizes(data: str) -> dict[tuple[int, int, int], list[str]]:
+    """Shipped models that were trained on ``data``, by the frames that they work on (H, W, C)."""
+    found = defaultdict(list)
+    for name in shipped_models():
+        model = load(name)
+        if model.about.data.split(":")[0] == Path(data).name:
+            found[*model.config.image_size, model.config.channels].append(name)
+    return found
+
+
+def tabulate(options: argparse.Namespace) -> int:
+    """Evaluate and compare all rows; the exit code of the command that failed, or 0."""
+    both = ["--data", options.data]
+    for name in ("split", "frames", "sampler", "steps", "seed"):
+        if getattr(options, name) is not None:
+            both += [f"--{name}", str(getattr(options, name))]
+    evaluation = ["--protocol", options.protocol, "--cache", "runs/features"]
+    if options.metrics:
+        evaluation += ["--metrics", *options.metrics]
+    for name in ("clips", "trajectories", "batch"):
+        if getattr(options, name) is not None:
+            evaluation += [f"--{name}", str(getattr(options, name))]
+    found = sizes(options.data)
+    if not found:
+        print(f"no shipped model says that it was trained on {options.data}", file=sys.stderr)
+        return 2
+    for (height, width, channels), models in found.items():
+        folder, rows = options.out / f"{Path(options.data).name}-{height}", [*models, *BASELINES]
+        size = ["--image-size", str(height), str(width), "--channels", str(channels)]
+        files = [str(folder / f"{row}.json") for row in rows]
+        commands = [
+            ["evaluate", "--model", row, *both, *size, *evaluation, "--out", file]
+            for row, file in zip(rows, files, strict=True)
+        ]
+        commands += [
+            ["compare", *files, "--out", str(folder)],
+            ["gallery", "--models", *rows, *both, "--out", str(folder)],
+        ]
+        for command in commands:
+            if code := main(command):
+                return code
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="as lgcvd evaluate takes them")
+    parser.add_argument("--out", type=Path, default=Path("docs") / "results")
+    parser.add_argument("--protocol", default="ours")
+    parser.add_argument("--metrics", nargs="+")
+    parser.add_argument("--split")
+    parser.add_argument("--sampler")
+    for number in ("clips", "trajectories", "frames", "steps", "seed", "batch"):
+        parser.add_argument(f"--{number}", type=int, help="the protocol's, if left out")
+    sys.exit(tabulate(parser.parse_args()))

@@ -1,0 +1,71 @@
+"""``lgcvd distill``."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import DisallowNone, Positional
+
+from lgcvd.commands.common import Device, find_device, stop_signals
+from lgcvd.config import TrainConfig
+
+RECIPE = TrainConfig(iterations=2000, batch_size=8, rate=1e-4, beta2=0.99, cooldown=500, clip_grad=1.0, loss="l2")
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Teach a model to need half of its steps, again and again; to stop, press Ctrl-C, the same command goes on."""
+
+    model: Positional[str]
+    """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
+    folder: Path
+    """Where the run lives: a folder for every round, named by its steps, each with a model/ in the end."""
+    data: str = "digits"
+    """What the model was trained on: "digits", "stochastic-digits", an HDF5 file, a folder of them or of videos."""
+    first: int = 16
+    """Steps after the first round."""
+    last: int = 2
+    """Steps after the last round."""
+    train: TrainConfig = field(default_factory=lambda: RECIPE)
+    minutes: DisallowNone[float | None] = None
+    """Stop after so many minutes; the same command goes on."""
+    workers: int = 0
+    """Processes that prepare batches."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from lgcvd import data
+        from lgcvd.checkpoints import load
+        from lgcvd.distill import distill, rounds
+        from lgcvd.objective import TwoStage
+        from lgcvd.progress import progress_bar
+
+        steps_of_rounds = rounds(self.first, self.last)
+        model = load(self.model, find_device(self.device))
+        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
+        shape = (*model.config.image_size, model.config.channels)
+        clips = data.open(self.data, frames=TwoStage().clip_frames(model), shape=shape, **own)
+        end = time.monotonic() + 60 * (self.minutes or math.inf)
+        done = distill(
+            model, clips, self.train, first=self.first, last=self.last, folder=self.folder, workers=self.workers
+        )
+        with (
+            stop_signals() as received,
+            closing(done),
+            progress_bar(total=len(steps_of_rounds) * self.train.iterations, unit="it") as bar,
+        ):
+            for step in done:
+                bar.n = steps_of_rounds.index(step.steps) * self.train.iterations + step.training.iteration
+                bar.set_postfix({"steps": step.steps, "loss": f"{step.training.loss:.4f}"})
+                if step.finished:
+                    print(f"{self.folder}/{step.steps}/model: takes {step.steps} steps")
+                if received or time.monotonic() > end:
+                    break
+        if not (self.folder / str(self.last) / "model").exists():
+            print("run the same command again to go on")
+        return 128 + received[0] if received else 0

@@ -1,0 +1,323 @@
+"""``lgcvd predict``, ``past``, ``interpolate``, ``infill``, ``slowmo``, ``generate``, ``animate``, ``reconstruct``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import DisallowNone, Positional, arg
+
+from lgcvd.commands.common import Device, find_device
+from lgcvd.errors import UserError
+from lgcvd.rollout import MAX_FRAMES, MEMORIES, Inverted, Noised
+from lgcvd.sampling import Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lgcvd.models import VideoDenoiser
+    from lgcvd.rollout import Window
+    from lgcvd.video import Clip
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a verb gives the model, and what it shows beside the result."""
+
+    observed: Tensor | None
+    """(F, C, H, W) in [-1, 1]."""
+    options: dict
+    """Of ``rollout``."""
+    truth: Tensor | None
+    """The film as it really was, as far as that is known."""
+    fps: float
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Make:
+    """What the verbs share: the model, how it denoises, and what is written."""
+
+    model: str = "moving-digits"
+    """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
+    sampling: Annotated[Sampling, arg(name="")] = field(default_factory=Sampling)
+    memory: Literal[*MEMORIES] = "decay"
+    """What is remembered of the windows before: fading, all alike, the last one, nothing."""
+    seed: int = 7
+    """Of the noise: the same seed gives the same film."""
+    futures: int = 1
+    """Films to make of the same frames, with the seeds that follow: shown are best, worst, mean and spread."""
+    out: Path = Path("prediction.mp4")
+    """Truth and result side by side, as .mp4 or .gif."""
+    strip: DisallowNone[Path | None] = None
+    """Also a filmstrip, as .png."""
+    attention: DisallowNone[Path | None] = None
+    """Also a picture of what every window reads of the memory, as .png."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        """Read what the verb works on."""
+        raise NotImplementedError
+
+    def run(self) -> int:
+        from lgcvd import video
+        from lgcvd.checkpoints import load
+        from lgcvd.futures import Futures
+
+        video.check_output(self.out)
+        for picture in filter(None, (self.strip, self.attention)):
+            video.check_output(picture, (".png",))
+        model = load(self.model, find_device(self.device))
+        material = self.material(model)
+        film, pictures = self._make(model, material)
+        made = Futures(film.video.cpu(), film.given)
+        if self.futures > 1:
+            panels = made.panels(material.truth)
+            if material.truth is not None:
+                panels = {"truth": material.truth, **panels}
+        else:
+            panels = {"truth": made.videos[0, :0] if material.truth is None else material.truth}
+            panels["prediction"] = made.videos[0]
+        video.write_video(self.out, video.panel_frames(panels, film.given), material.fps)
+        if material.note:
+            print(material.note, file=sys.stderr)
+        new = len(film.given) - sum(film.given)
+        print(f"{self.out}: {sum(film.given)} observed frames, {new} predicted ones")
+        if self.strip:
+            rows = {name: panel for name, panel in panels.items() if len(panel)}
+            video.write_image(self.strip, video.filmstrip(rows, film.given))
+            print(f"{self.strip}: the same as a strip")
+        if self.attention:
+            video.write_image(self.attention, pictures)
+            print(f"{self.attention}: where each window reads the memory, on the last frame that it remembers")
+        return 0
+
+    def _make(self, model: VideoDenoiser, material: Material) -> tuple[Window, Tensor | None]:
+        """The finished film, and the picture of the attention if one is asked for."""
+        from contextlib import ExitStack
+
+        import torch
+        from tqdm import tqdm
+
+        from lgcvd import attention, video
+        from lgcvd.futures import futures
+
+        device = next(model.parameters()).device
+        observed = None if material.observed is None else material.observed[None].to(device)
+        windows = futures(
+            model,
+            observed,
+            self.futures,
+            seed=self.seed,
+            memory=self.memory,
+            every_step=True,
+            **{name: value for name, value in asdict(self.sampling).items() if value != getattr(Sampling, name)},
+            **material.options,
+        )
+        pictures, remembered = [], None
+        with ExitStack() as stack:
+            bar = stack.enter_context(tqdm(desc="denoising", unit="step", disable=None))
+            if self.attention:
+                cross = attention.reads_memory(model)
+                weights = stack.enter_context(attention.recorded_attention(cross))
+            for window in windows:
+                bar.total = window.windows * window.steps
+                bar.update()
+                if self.attention and window.done:
+                    frame = window.video[:1, -1]
+                    seen = torch.zeros_like(frame) if remembered is None else remembered
+                    pictures.append(attention.attention_picture(seen, weights[-1][:1])[0])
+                    remembered = frame
+                    weights.clear()
+        framed = [video.with_border(video.upscale(picture, 160), video.NEUTRAL, 4) for picture in pictures]
+        return window, torch.cat(framed, dim=-1) if framed else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfClip(Make):
+    """What the verbs share that start from a clip."""
+
+    start: int = 0
+    """The first frame that is used, counted from 0."""
+    fps: DisallowNone[float | None] = None
+    """Read the clip at so many frames a second; left out, every frame is taken."""
+
+    def read(self, path: Path, model: VideoDenoiser, most: int, least: int = 1, start: int | None = None) -> Clip:
+        """Up to ``most`` frames of a clip as ``model`` takes them."""
+        from lgcvd import video
+
+        config, start = model.config, self.start if start is None else start
+        return video.read_clip(
+            path,
+            config.image_size,
+            config.channels,
+            fps=self.fps,
+            start=start,
+            max_frames=max(1, min(most, MAX_FRAMES)),
+            min_frames=least,
+        )
+
+
+def _least(model: VideoDenoiser) -> int:
+    """Frames that a model needs to go on from."""
+    return 1 if "start" in model.about.tasks else model.context_frames
+
+
+@dataclass(frozen=True)
+class Predict(OfClip):
+    """Watch a clip's first frames and predict how it goes on."""
+
+    clip: Positional[Path]
+    """A video (mp4, webm, mov, avi, gif) or a folder of pictures."""
+    frames: int = 28
+    """New frames."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        k = model.context_frames
+        clip = self.read(self.clip, model, k + max(1, min(self.frames, MAX_FRAMES)), _least(model))
+        return Material(clip.frames[:k], {"num_frames": self.frames}, clip.frames, clip.fps, clip.note)
+
+
+@dataclass(frozen=True)
+class Past(OfClip):
+    """Watch frames of a clip and tell what came before them."""
+
+    clip: Positional[Path]
+    """A video or a folder of pictures; the frames from --start on are seen."""
+    frames: int = 12
+    """New frames, before those. If the clip has them they are shown beside."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        k, new = model.context_frames, self.frames
+        before = new if 1 <= new <= self.start else 0
+        clip = self.read(self.clip, model, k + before, k + before, self.start - before)
+        options = {"task": "past", "num_frames": new}
+        return Material(clip.frames[-k:], options, clip.frames if before else None, clip.fps, clip.note)
+
+
+@dataclass(frozen=True)
+class Interpolate(OfClip):
+    """Bridge the gap between two pictures, two clips, or two places in one clip."""
+
+    clip: Positional[Path]
+    """What comes before: a video or a folder of pictures."""
+    second: DisallowNone[Path | None] = None
+    """What comes after; left out, the frames of the first clip that lie behind the gap, and the truth is known."""
+    frames: int = 6
+    """New frames between them."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        import torch
+
+        tail = max(1, model.context_frames // 2)
+        head = max(1, model.context_frames - tail)
+        if self.second is None:
+            end = head + max(1, self.frames)
+            clip = self.read(self.clip, model, end + tail, end + tail)
+            before, after, truth = clip.frames[:head], clip.frames[end:], clip.frames
+        else:
+            clip = self.read(self.clip, model, MAX_FRAMES, head)
+            before, truth = clip.frames[-head:], None
+            after = self.read(self.second, model, tail, tail, start=0).frames
+        options = {"task": "interpolate", "num_frames": self.frames}
+        return Material(torch.cat([before, after]), options, truth, clip.fps, clip.note)
+
+
+@dataclass(frozen=True)
+class Infill(OfClip):
+    """Make the missing frames of a clip anew, from all the others."""
+
+    clip: Positional[Path]
+    """A video or a folder of pictures."""
+    missing: tuple[int, ...]
+    """Which frames are missing, by their numbers as in strips: the one at --start is 1."""
+    frames: int = 60
+    """Frames of the clip to take, if it has so many."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        clip = self.read(self.clip, model, self.frames, 2)
+        outside = [number for number in self.missing if not 1 <= number <= len(clip.frames)]
+        if outside:
+            raise UserError(f"frame {outside[0]} is not in the clip, which has frames 1 to {len(clip.frames)}.")
+        known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
+        return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note)
+
+
+@dataclass(frozen=True)
+class Slowmo(OfClip):
+    """Show a clip in slow motion: new frames between all of its own."""
+
+    clip: Positional[Path]
+    """A video or a folder of pictures."""
+    factor: Literal[2, 4, 8] = 2
+    """How many times slower."""
+    frames: int = 8
+    """Frames of the clip to take."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        clip = self.read(self.clip, model, self.frames, 2)
+        options = {"task": "slowmo", "num_frames": (self.factor - 1) * (len(clip.frames) - 1)}
+        return Material(clip.frames, options, None, clip.fps, clip.note)
+
+
+@dataclass(frozen=True)
+class Generate(Make):
+    """Dream a clip up from nothing."""
+
+    frames: int = 28
+    """How many."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        from lgcvd.video import PICTURE_FPS
+
+        return Material(None, {"task": "generate", "num_frames": self.frames}, None, PICTURE_FPS)
+
+
+@dataclass(frozen=True)
+class Animate(OfClip):
+    """Let one picture move."""
+
+    clip: Positional[Path]
+    """A picture, or a video or folder of which one frame, --start, is taken."""
+    frames: int = 28
+    """New frames."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        clip = self.read(self.clip, model, 1 + max(1, min(self.frames, MAX_FRAMES)))
+        truth = clip.frames if len(clip.frames) > 1 else None
+        return Material(clip.frames[:1], {"task": "animate", "num_frames": self.frames}, truth, clip.fps)
+
+
+@dataclass(frozen=True)
+class Reconstruct(OfClip):
+    """Take a clip back towards noise and denoise it again: what stays is what the model knows of it."""
+
+    clip: Positional[Path]
+    """A video or a folder of pictures."""
+    level: float = 0.5
+    """How far back, as a share of the diffusion: 1 is nothing but noise."""
+    back: Literal["noise", "inversion"] = "noise"
+    """Add noise, or invert: seek the noise that the model itself would turn into the clip, with DDIM."""
+    frames: int = 60
+    """Frames of the clip to take, if it has so many."""
+
+    def material(self, model: VideoDenoiser) -> Material:
+        start = (Inverted if self.back == "inversion" else Noised)(self.level)
+        clip = self.read(self.clip, model, self.frames)
+        return Material(clip.frames, {"task": "reconstruct", "start": start}, clip.frames, clip.fps, clip.note)
+
+
+VERBS: dict[str, type[Make]] = {
+    "predict": Predict,
+    "past": Past,
+    "interpolate": Interpolate,
+    "infill": Infill,
+    "slowmo": Slowmo,
+    "generate": Generate,
+    "animate": Animate,
+    "reconstruct": Reconstruct,
+}
+"""Name -> verb, one for each of ``context.TASKS``."""

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lgcvd import LGCVD, PRESETS, MovingDigits, TrainConfig, UserError, distill, load, predict, sample, seeded
+from lgcvd.__main__ import main
+from lgcvd.context import local_context
+from lgcvd.distill import HalfTheSteps, _clean_clip_of_one_step, _ddim, rounds
+from lgcvd.sampling import CLEAN, spaced
+from lgcvd.schedule import Schedule
+
+TRAIN = TrainConfig(iterations=3, batch_size=2, rate=1e-3, save_every=2)
+DATA = MovingDigits(frames=14, image_size=16)
+
+
+def test_steps_are_halved():
+    assert rounds(16, 2) == [16, 8, 4, 2]
+    assert rounds(1, 1) == [1]
+    for first, last in ((2, 4), (6, 3), (8, 3), (8, 0)):
+        with pytest.raises(UserError, match="power of two"):
+            rounds(first, last)
+
+
+def test_the_target_is_where_one_step_ends_where_two_do():
+    schedule, generator = Schedule(1000), torch.Generator().manual_seed(0)
+    grid = spaced("trailing", 8, 1000)
+    t, middle, s = (torch.tensor(row) for row in (grid[0:7:2], grid[1:8:2], [*grid[2:8:2], CLEAN]))
+    x_t, first, second = torch.randn((3, 4, 8, 1, 4, 4), generator=generator)
+    end = _ddim(schedule, _ddim(schedule, x_t, first, t, middle), second, middle, s)
+    target = _clean_clip_of_one_step(schedule, x_t, end, t, s)
+    torch.testing.assert_close(_ddim(schedule, x_t, target, t, s), end, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(target[-1], second[-1], atol=1e-5, rtol=1e-4)  # at the end only the last guess counts
+
+
+def test_the_students_steps_are_those_of_the_sampler(tiny_model: LGCVD, digits_clip: Tensor):
+    """What distillation walks with the teacher is DDIM as ``sample`` does it, so a perfect student samples the same."""
+    clip = digits_clip[:, :8]
+    context = local_context(clip, torch.tensor([[0, 1]]), tiny_model.remember(None))
+    asked = []
+
+    def distance(velocity: Tensor, wanted: Tensor, alpha_bar: Tensor) -> Tensor:
+        asked.append(wanted)
+        return velocity.sum()
+
+    objective = HalfTheSteps(distance=distance, teacher=tiny_model, steps=1)
+    x_T, told = [], tiny_model.register_forward_pre_hook(lambda _, inputs: x_T.append(inputs[0]))
+    with torch.no_grad():
+        objective._denoise(tiny_model, clip, context, torch.Generator().manual_seed(0))
+    told.remove()
+    *_, last = sample(tiny_model, x_T[0], context, sampler="ddim", steps=2)
+    target = tiny_model.schedule.x0(x_T[0], asked[0], torch.tensor([999]))
+    torch.testing.assert_close(target, last.x_t, atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_student_comes_to_do_in_one_step_what_its_teacher_does_in_two(tiny_model: LGCVD, digits_clip: Tensor):
+    config = replace(TRAIN, iterations=40, batch_size=4, rate=3e-3, loss="l2", ema=0.0, times="uniform")
+
+    def made(model: LGCVD, steps: int) -> Tensor:
+        options = {"sampler": "ddim", "spacing": "trailing", "steps": steps, "generator": seeded(0)}
+        return predict(model, digits_clip[:, :2], 6, **options)
+
+    wanted, before = made(tiny_model, 2), made(tiny_model, 1)
+    *_, last = distill(tiny_model, DATA, config, first=1, last=1)
+    assert last.finished.about.steps == 1
+    after = predict(last.finished, digits_clip[:, :2], 6, generator=seeded(0))
+    assert (after - wanted).abs().mean() < 0.7 * (before - wanted).abs().mean()
+
+
+def test_a_broken_run_goes_on_as_if_it_had_not_been(tmp_path: Path):
+    def teacher() -> LGCVD:
+        torch.manual_seed(0)
+        return LGCVD(PRESETS["tiny"].model)
+
+    options = {"first": 4, "last": 2}
+    whole = list(distill(teacher(), DATA, TRAIN, folder=tmp_path / "whole", **options))
+    assert [(step.steps, step.training.iteration) for step in whole] == [(n, i) for n in (4, 2) for i in (1, 2, 3)]
+    assert [bool(step.finished) for step in whole] == [False, False, True] * 2
+    for stop in (2, 3):
+        with closing(distill(teacher(), DATA, TRAIN, folder=tmp_path / "broken", **options)) as steps:
+            for _ in zip(range(stop), steps, strict=False):
+                pass
+    rest = list(distill(teacher(), DATA, TRAIN, folder=tmp_path / "broken", **options))
+    assert [step.steps for step in rest][-1] == 2
+    for steps in ("4", "2"):
+        a, b = (load(tmp_path / run / steps / "model") for run in ("whole", "broken"))
+        assert a.about.steps == int(steps)
+        assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_the_encoder_and_the_teacher_stay_as_they_are(tiny_model: LGCVD):
+    before = {name: weight.clone() for name, weight in tiny_model.state_dict().items()}
+    *_, last = distill(tiny_model, DATA, TRAIN, first=2, last=2)
+    after = last.finished.state_dict()
+    assert all(torch.equal(before[name], weight) for name, weight in tiny_model.state_dict().items())
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("encoder"))
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("unet"))
+
+
+def test_distillation_has_its_verb(tiny_model: LGCVD, tmp_path: Path, capsys: pytest.CaptureFixture):
+    from lgcvd import save
+
+    save(tiny_model, tmp_path / "model")
+    options = ["--train.iterations", "2", "--train.batch-size", "2", "--train.cooldown", "0", "--first", "4"]
+    run = ["distill", str(tmp_path / "model"), "--folder", str(tmp_path / "run"), *options]
+    assert main(run) == 0
+    assert load(tmp_path / "run" / "2" / "model").about.steps == 2
+    assert "2/model: takes 2 steps" in capsys.readouterr().out
+    assert main([*run, "--last", "3"]) == 2
+    assert "power of two" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from lgcvd import UserError, save
+from lgcvd.__main__ import main
+from lgcvd.evaluation import of_model, open_clips
+from lgcvd.gallery import TRUTH, Gallery, sheet
+from lgcvd.models import build
+from lgcvd.trainer import seeded
+from lgcvd.video import OBSERVED, PREDICTED, from_uint8, to_uint8
+
+SAMPLING = {"sampler": "ddpm", "steps": 2}
+
+
+@pytest.fixture
+def clips():
+    return open_clips("digits", frames=18, clips=2, seed=0, shape=(16, 16, 1))
+
+
+@pytest.fixture
+def gallery(tiny_model, clips) -> Gallery:
+    return Gallery(clips, [of_model(tiny_model, **SAMPLING)], {"model": tiny_model}, sampling=SAMPLING)
+
+
+def test_prediction_is_the_first_trajectory_of_an_evaluation(gallery):
+    rows = gallery.predictions()
+    assert list(rows) == [TRUTH, "model"]
+    assert torch.equal(rows[TRUTH][0], from_uint8(gallery.clips.data[gallery.clips.indices[0]]))
+    noise = [seeded(0, gallery.clips.indices[1], 0)]
+    alone = gallery.predictors[0].predict(rows[TRUTH][1:, :2], 16, noise)
+    torch.testing.assert_close(rows["model"][1:], alone, atol=1e-4, rtol=0)
+
+
+def test_every_picture_is_written(gallery, tmp_path):
+    said = list(gallery.save(tmp_path, all_frames=True))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "prediction.gif",
+        "prediction-1.png",
+        "prediction-2.png",
+        "generation-model.gif",
+        "interpolation.png",
+        "infilling.png",
+    }
+    assert len(said) == len(names)
+    for name in ("prediction.gif", "generation-model.gif"):
+        with Image.open(tmp_path / name) as film:
+            assert film.n_frames == 18
+
+
+def test_what_a_model_was_not_trained_for_is_left_out(gallery, tmp_path):
+    model = gallery.models["model"]
+    only = build(model.config, replace(model.about, tasks=("prediction",)))
+    gallery = replace(gallery, models={"model": only})
+    said = list(gallery.save(tmp_path))
+    assert [line.split(":")[0] for line in said[1:]] == [
+        "model is left out of the generation",
+        "model is left out of the interpolation",
+        "model is left out of the infilling",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["prediction.gif"]
+
+
+def test_borders_tell_given_frames_from_made_ones():
+    frame = torch.zeros(1, 16, 16)
+    picture = to_uint8(sheet([("row", [(frame, OBSERVED), (frame, PREDICTED), (None, PREDICTED)])]))
+    colours = {tuple(pixel) for pixel in picture.flatten(1).T.tolist()}
+    assert OBSERVED in colours
+    assert PREDICTED in colours
+    made = (picture == torch.tensor(PREDICTED)[:, None, None]).all(0).nonzero()[:, 1]
+    given = (picture == torch.tensor(OBSERVED)[:, None, None]).all(0).nonzero()[:, 1]
+    assert given.max() < made.min()
+    assert made.max() - made.min() == given.max() - given.min()  # the frame that is not there has no border
+
+
+def test_models_of_two_sizes_are_refused(gallery):
+    with pytest.raises(UserError, match="a gallery needs one size"):
+        replace(gallery, predictors=[replace(gallery.predictors[0], shape=(32, 32, 1))])
+
+
+def test_command_makes_a_gallery(tiny_model, tmp_path, capsys):
+    save(tiny_model, tmp_path / "model")
+    options = ["--data", "digits", "--clips", "1", "--frames", "7", "--sampler", "ddpm", "--steps", "1"]
+    models = ["--models", "copy-last-frame", str(tmp_path / "model")]
+    assert main(["gallery", *models, *options, "--out", str(tmp_path / "out")]) == 0
+    assert "prediction.gif: 1 clips, 9 frames" in capsys.readouterr().out
+    for bad, reason in ((["--clips", "0"], "clips must be"), (["--models", "nothing"], "there is no model")):
+        assert main(["gallery", *models, *options, "--out", str(tmp_path / "bad"), *bad]) == 2
+        assert reason in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
