@@ -469,7 +469,7 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pyte
     ("options", "nearest"),
     [
         (["--train.iteration", "5"], "--train.iterations INT"),
-        (["--train.losss", "l2"], "--train.loss {l1,l2}"),
+        (["--train.losss", "l2"], "--train.loss {l1,l2,noise_l2}"),
         (["--model.dimm", "16"], "--model.dim INT"),
         (["--foldr", "x"], "--folder PATH"),
         (["--train.loss", "l3"], "'l1', 'l2'"),
