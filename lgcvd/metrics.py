@@ -40,7 +40,7 @@ LUMA = (0.299, 0.587, 0.114)
 BATCH_FRAMES = 64
 """Frames that go through I3D together; memory for them is about 0.4 GB, or 5 MB for each frame of a longer clip."""
 NETWORK_PIXELS, WINDOW_PIXELS = 2**17, 2**15
-"""Pixels of frames that AlexNet sees, and SSIM's windows slide over, together: few, as the rest leaves the cache."""
+"""Pixels that AlexNet sees, and SSIM's windows slide over, together: few, as a processor is slower at more."""
 
 
 @torch.no_grad()

@@ -80,7 +80,7 @@ def train(
     ``accelerator`` (see ``accelerator_for``) decides on devices and precision; left out, training stays where the model
     is. Its processes share every batch and average their gradients; all must stop after the same iteration (see
     ``any_process``) and see the same ``folder``. The run depends neither on their number nor on ``config.accumulate``,
-    but for rounding, nor on ``workers``, the number of processes that prepare batches.
+    but for rounding and a model's dropout, nor on ``workers``, the number of processes that prepare batches.
     """
     model.config.check_width()
     accelerator = accelerator or accelerator_for(config, next(model.parameters()).device.type)
