@@ -37,7 +37,7 @@ class MotionSkip(nn.Module):
 
     clip_frames, patch: T, and the pixels a side of a cell of the network's output.
     radius: the farthest displacement, in pixels a frame along each axis.
-    sharpness: outside of training, the displacements' logits are multiplied by it. Training asks for the mean over
+    sharpness: outside of training, the logits of displacements and gates are multiplied by it. Training asks for the mean over
         all displacements that are possible, which blurs a little in every frame; a film wants one of them.
     """
 
@@ -136,8 +136,8 @@ class MotionSkip(nn.Module):
                 moved = _displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape)
                 logits = torch.addcmul(logits, moved, gains[i - 1][:, m, None] + first)
             gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
-            logits = logits if self.training else self.sharpness * logits
-            return logits.softmax(1), torch.sigmoid(gate + FIRST_GATE)
+            sharpness = 1.0 if self.training else self.sharpness
+            return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))
 
         return step
 
