@@ -37,8 +37,8 @@ class MotionSkip(nn.Module):
 
     clip_frames, patch: T, and the pixels a side of a cell of the network's output.
     radius: the farthest displacement, in pixels a frame along each axis.
-    sharpness: outside of training, the logits of displacements and gates are multiplied by it. Training asks for the mean over
-        all displacements that are possible, which blurs a little in every frame; a film wants one of them.
+    sharpness: outside of training, the logits of displacements and gates are multiplied by it. Training asks for the
+        mean of all that is possible, which blurs a little in every frame; a film wants one of them.
     """
 
     displacements: Tensor
