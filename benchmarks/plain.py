@@ -82,7 +82,9 @@ def forms(model: LGCVD, with_compiled: bool) -> dict[str, LGCVD]:
     return named | {"compiled": compile_networks(deepcopy(model))} if with_compiled else named
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def interleaved(
+    runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each run: a warm-up, then A B A B, so that a busy machine is as unfair to one as to another."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
@@ -90,9 +92,9 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
             run()
         for _ in range(rounds):
             for name, run in runs.items():
-                started = time.perf_counter()
+                started = clock()
                 run()
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

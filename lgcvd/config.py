@@ -53,6 +53,8 @@ class ModelConfig:
     """... over this standard deviation."""
     motion: int = 0
     """Pixels a frame that the last layer can move what the known frames show (``lgcvd.motion``); 0: all is painted."""
+    motion_sharpness: float = 1.0
+    """How much more decided the motion skip is outside of training than in it."""
     timesteps: int = 1000
     """Length of the diffusion."""
     betas: Literal["cosine", "linear"] = "cosine"
@@ -83,6 +85,11 @@ class ModelConfig:
             raise UserError(f"dim must be an even number of at least 4, not {self.dim}.")
         if not 0 <= self.memory_decay < 1:
             raise UserError(f"memory_decay must be at least 0 and below 1, not {self.memory_decay}.")
+        if self.motion < 0 or self.motion_sharpness <= 0:
+            raise UserError(
+                f"motion must not be negative and motion_sharpness be positive, not {self.motion} and "
+                f"{self.motion_sharpness}."
+            )
         if self.data_std <= 0:
             raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:
@@ -224,8 +231,9 @@ DIGITS = Preset(
         data_mean=-0.90,
         data_std=0.40,
         motion=4,
+        motion_sharpness=2.0,
     ),
-    replace(SMALL, iterations=5200, single_stage=4000, cooldown=900),
+    replace(SMALL, iterations=3700, single_stage=3200, cooldown=700),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -251,8 +259,9 @@ PRESETS: dict[str, Preset] = {
             data_mean=-0.05,
             data_std=0.32,
             motion=3,
+            motion_sharpness=2.0,
         ),
-        replace(SMALL, iterations=6200, batch_size=4, single_stage=4500, cooldown=1200),
+        replace(SMALL, iterations=3600, batch_size=4, single_stage=2800, cooldown=600),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),

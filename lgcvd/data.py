@@ -237,7 +237,10 @@ def open(
             f"{path} has frames of {_size(videos.shape)}, and {_size(shape)} are wanted: convert the source again "
             "with that --image_size, or set the model's size and channels."
         )
-    return Windows(videos, frames, **options)
+    try:
+        return Windows(videos, frames, **options)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def split_folders(path: Path) -> dict[Split, Path]:

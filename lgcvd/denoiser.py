@@ -80,6 +80,12 @@ class VideoDenoiser(
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         """Velocity (B, output_frames, C, H, W) of the noisy clip ``x_t`` at time steps ``t`` (B,)."""
 
+    def _check(self, x_t: Tensor, t: Tensor) -> None:
+        """Refuse sizes that the network does not divide, and time steps that are not one a sample."""
+        self.config.check_size(*x_t.shape[-2:])
+        if t.shape != x_t.shape[:1]:  # one time step for a whole batch would broadcast without a word
+            raise ValueError(f"t has shape {tuple(t.shape)}, but a batch of {len(x_t)} needs as many time steps.")
+
     def _standardise(self, clean: Tensor) -> Tensor:
         """Clean frames with the mean 0 and deviation 1 that the network is made for."""
         return (clean - self.config.data_mean) / self.config.data_std

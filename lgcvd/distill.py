@@ -50,9 +50,7 @@ class HalfTheSteps(TwoStage):
             halfway = _ddim(schedule, x_t, self._clean(x_t, t, context), t, middle)
             end = _ddim(schedule, halfway, self._clean(halfway, middle, context), middle, s)
             target = _clean_clip_of_one_step(schedule, x_t, end, t, s)
-        if (
-            context.memory is not None
-        ):  # on a CPU, torch 2.13's GroupNorm crashes on channels-last input without gradient
+        if context.memory is not None:  # torch 2.13 crashes in GroupNorm on channels-last input without a gradient
             context = context.with_memory(context.memory.requires_grad_())
         velocity = model(x_t, t, context)
         wanted = schedule.velocity_from_x0(x_t, target, t)
@@ -126,14 +124,14 @@ def distill(
             continue
         teacher = teacher.eval().requires_grad_(False)
         student = deepcopy(teacher).requires_grad_(True)
-        if student.encoder is not None:
-            student.encoder.requires_grad_(False)
+        if encoder := getattr(student, "encoder", None):
+            encoder.requires_grad_(False)
         objective = HalfTheSteps(config.tasks, DISTANCES[config.loss], teacher=teacher, steps=steps)
         for step in train(student, data, config, objective=objective, folder=home, workers=workers):
             done = step.iteration == config.iterations
             if done:
                 teacher = deepcopy(step.model).eval()
-                teacher.about = replace(model.about, step=step.iteration, steps=steps)
+                teacher.about = replace(model.about, step=step.iteration, tasks=config.tasks.trained, steps=steps)
                 if home:
                     save(teacher, home / "model", teacher.about, dtype=torch.float16)
             yield DistillStep(steps, step, teacher if done else None)

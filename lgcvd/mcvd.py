@@ -67,7 +67,8 @@ class MCVD(VideoDenoiser):
         frame_channels = config.channels * config.patch_size**2
         context_channels = (config.context_frames + config.future_frames) * frame_channels
         new_channels, window = config.new_frames * frame_channels, config.clip_frames + config.future_frames
-        self.motion = MotionSkip(window, config.patch_size, config.motion) if config.motion else None
+        motion = (config.patch_size, config.motion, config.motion_sharpness)
+        self.motion = MotionSkip(window, *motion) if config.motion else None
         seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
         self.unet = self._network(context_channels, new_channels + seen, new_channels + answered)
         self.to(memory_format=torch.channels_last)
@@ -89,10 +90,8 @@ class MCVD(VideoDenoiser):
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         """Velocity of the N new frames. ``context`` may show any frames of the two blocks, in any number of slots."""
+        self._check(x_t, t)
         config = self.config
-        config.check_size(*x_t.shape[-2:])
-        if t.shape != x_t.shape[:1]:  # one time step for a whole batch would broadcast without a word
-            raise ValueError(f"t has shape {tuple(t.shape)}, but a batch of {len(x_t)} needs as many time steps.")
         frames, positions = self._blocks(context)
         noisy = self._fold(self.schedule.standardise(x_t, t, config.data_mean, config.data_std))
         new_channels, seen = noisy.shape[1], [noisy]

@@ -40,7 +40,7 @@ LUMA = (0.299, 0.587, 0.114)
 BATCH_FRAMES = 64
 """Frames that go through I3D together; memory for them is about 0.4 GB, or 5 MB for each frame of a longer clip."""
 NETWORK_PIXELS, WINDOW_PIXELS = 2**17, 2**15
-"""Pixels of frames that AlexNet sees, and SSIM's windows slide over, together: few, as the rest leaves the cache."""
+"""Pixels that AlexNet sees, and SSIM's windows slide over, together: few, as a processor is slower at more."""
 
 
 @torch.no_grad()
@@ -212,9 +212,8 @@ def diversity(trajectories: Tensor, embedding: Embedding = look) -> Tensor:
     frames = trajectories.flatten(1, 2)
     spreads = []
     for part in frames.split(max(1, NETWORK_PIXELS // frames[:, 0, 0].numel()), dim=1):
-        embedded = torch.cat(
-            [embedding(batch) for batch in _frame_batches(part.flatten(0, 1), NETWORK_PIXELS)]
-        ).unflatten(0, (n, -1))
+        batches = _frame_batches(part.flatten(0, 1), NETWORK_PIXELS)
+        embedded = torch.cat([embedding(batch) for batch in batches]).unflatten(0, (n, -1))
         # the mean squared distance of all pairs is twice the unbiased variance: n embeddings do for n (n - 1) / 2 pairs
         spreads.append(2 * embedded.var(0).sum(1))
     return torch.cat(spreads).unflatten(0, (clips, -1)).mean(1)
@@ -266,16 +265,16 @@ def _check(*videos: Tensor) -> None:
 
 
 def _frame_by_frame(
-    measure: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, true: Tensor, pixels: int
+    measure: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, true: Tensor, at_once: int
 ) -> Tensor:
     """``measure`` of two batches of frames (M, C, H, W) in float32, (M,), for all frames: (B, T)."""
-    batches = (_frame_batches(video.flatten(0, 1), pixels) for video in (predicted, true))
+    batches = (_frame_batches(video.flatten(0, 1), at_once) for video in (predicted, true))
     return torch.cat([measure(a, b) for a, b in zip(*batches, strict=True)]).unflatten(0, true.shape[:2])
 
 
-def _frame_batches(frames: Tensor, pixels: int) -> Iterator[Tensor]:
-    """Frames (M, C, H, W) in float32, about so many pixels at a time."""
-    return (batch.float() for batch in frames.split(max(1, pixels // frames[0, 0].numel())))
+def _frame_batches(frames: Tensor, at_once: int) -> Iterator[Tensor]:
+    """Frames (M, C, H, W) in float32, about so many pixels at once."""
+    return (batch.float() for batch in frames.split(max(1, at_once // frames[0, 0].numel())))
 
 
 def _rgb(frames: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class LGCVD(VideoDenoiser):
         clip_channels = config.clip_frames * config.channels * pixels
         local_channels = config.context_frames * (config.channels + config.position_planes) * pixels
         self.encoder = Encoder(shape, clip_channels) if config.global_context else None
-        self.motion = MotionSkip(config.clip_frames, config.patch_size, config.motion) if config.motion else None
+        motion = (config.patch_size, config.motion, config.motion_sharpness)
+        self.motion = MotionSkip(config.clip_frames, *motion) if config.motion else None
         seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
         bottleneck = Attention if config.global_context else PassThrough
         self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered, bottleneck=bottleneck)
@@ -62,9 +63,7 @@ class LGCVD(VideoDenoiser):
         return seen if memory is None else torch.lerp(seen, memory, self.config.memory_decay)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
-        self.config.check_size(*x_t.shape[-2:])
-        if t.shape != x_t.shape[:1]:  # one time step for a whole batch would broadcast without a word
-            raise ValueError(f"t has shape {tuple(t.shape)}, but a batch of {len(x_t)} needs as many time steps.")
+        self._check(x_t, t)
         absent = (context.positions == ABSENT)[:, :, None, None, None]
         frames = context.frames.masked_fill(absent, ABSENT_FRAME)
         # the plane of a position: (position + 1) / (T + 1) in [0, 1], taken to [-1, 1] like every pixel

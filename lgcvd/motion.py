@@ -37,13 +37,15 @@ class MotionSkip(nn.Module):
 
     clip_frames, patch: T, and the pixels a side of a cell of the network's output.
     radius: the farthest displacement, in pixels a frame along each axis.
+    sharpness: outside of training, the logits of displacements and gates are multiplied by it. Training asks for the
+        mean of all that is possible, which blurs a little in every frame; a film wants one of them.
     """
 
     displacements: Tensor
 
-    def __init__(self, clip_frames: int, patch: int, radius: int):
+    def __init__(self, clip_frames: int, patch: int, radius: int, sharpness: float = 1.0):
         super().__init__()
-        self.clip_frames, self.patch, self.radius = clip_frames, patch, radius
+        self.clip_frames, self.patch, self.radius, self.sharpness = clip_frames, patch, radius, sharpness
         steps = torch.arange(-radius, radius + 1)
         self.register_buffer("displacements", torch.cartesian_prod(steps, steps), persistent=False)  # (n, 2): y, x
 
@@ -134,7 +136,8 @@ class MotionSkip(nn.Module):
                 moved = _displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape)
                 logits = torch.addcmul(logits, moved, gains[i - 1][:, m, None] + first)
             gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
-            return logits.softmax(1), torch.sigmoid(gate + FIRST_GATE)
+            sharpness = 1.0 if self.training else self.sharpness
+            return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))
 
         return step
 

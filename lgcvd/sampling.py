@@ -20,7 +20,7 @@ from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.schedule import Schedule, respaced_timesteps
 
-DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING = "dpm++2m", 10, "trailing"
+DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING = "dpm++2m", 10, "quadratic"
 CLEAN = -1
 """The time step behind the last one, where no noise is left."""
 
@@ -190,7 +190,7 @@ def _quadratic(steps: int, total: int) -> list[float]:
 def _karras(steps: int, total: int, rho: float = 7.0, largest: float = 80.0) -> list[float]:
     """Pure noise, then even in the noise level to the power 1/7, from 80 down (Karras et al. 2022, eq. 5).
 
-    On the cosine schedule ``sigma = tan(pi t / (2 total))``, but for its offset.
+    The noise level is that of the cosine schedule, ``sigma = tan(pi t / (2 total))`` but for its offset.
     """
     low, high = (sigma ** (1 / rho) for sigma in (math.tan(math.pi / (2 * total)), largest))
     sigmas = [(high + i / max(1, steps - 1) * (low - high)) ** rho for i in range(steps)]

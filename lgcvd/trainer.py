@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -80,7 +80,7 @@ def train(
     ``accelerator`` (see ``accelerator_for``) decides on devices and precision; left out, training stays where the model
     is. Its processes share every batch and average their gradients; all must stop after the same iteration (see
     ``any_process``) and see the same ``folder``. The run depends neither on their number nor on ``config.accumulate``,
-    but for rounding, nor on ``workers``, the number of processes that prepare batches.
+    but for rounding and a model's dropout, nor on ``workers``, the number of processes that prepare batches.
     """
     model.config.check_width()
     accelerator = accelerator or accelerator_for(config, next(model.parameters()).device.type)
@@ -116,6 +116,7 @@ def train(
         data,
         batch_sampler=Batches(len(data), config, start, share),
         num_workers=workers,
+        generator=seeded(config.seed),  # else it would draw from the caller's random numbers
         pin_memory=accelerator.device.type == "cuda",
     )
     for iteration, clip in enumerate(_with_plain_errors(loader), start + 1):
@@ -129,7 +130,10 @@ def train(
             for part, their in enumerate(parts)
         ]
         losses, norms = {}, {}
-        with told_when_too_large(model.config, config, accelerator.device, share.of):
+        with (
+            told_when_too_large(model.config, config, accelerator.device, share.of),
+            _global_seed(accelerator.device, config.seed, iteration, share.rank),
+        ):
             for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
                 losses[stage] = loss.item()
                 norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
@@ -232,7 +236,19 @@ def any_process(flag: bool) -> bool:
 
 def seeded(*key: int) -> torch.Generator:
     """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    return torch.Generator().manual_seed(_seed(key))
+
+
+def _seed(key: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+@contextmanager
+def _global_seed(device: torch.device, *key: int) -> Iterator[None]:
+    """The same for what knows no generator, such as dropout; outside, torch's random numbers go on as they would."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(_seed(key))
+        yield
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:

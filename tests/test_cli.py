@@ -333,6 +333,13 @@ def test_own_data_are_trained_on_by_any_number_of_workers(gray_videos: Path, tmp
     assert "licence of the data" in about.licence
 
 
+def test_videos_without_a_validation_split_are_validated_on_with_a_note(
+    gray_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert train(tmp_path / "run", "--data", str(gray_videos / "train"), "--train.iterations", "1") == 0
+    assert "has no folder validation: what is validated is trained on, too" in capsys.readouterr().err
+
+
 def test_a_run_does_not_go_on_with_other_data(gray_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert train(tmp_path / "run", "--train.iterations", "1") == 0
     assert train(tmp_path / "run", "--data", str(gray_videos)) == 2
@@ -462,7 +469,7 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pyte
     ("options", "nearest"),
     [
         (["--train.iteration", "5"], "--train.iterations INT"),
-        (["--train.losss", "l2"], "--train.loss {l1,l2}"),
+        (["--train.losss", "l2"], "--train.loss {l1,l2,noise_l2}"),
         (["--model.dimm", "16"], "--model.dim INT"),
         (["--foldr", "x"], "--folder PATH"),
         (["--train.loss", "l3"], "'l1', 'l2'"),

@@ -102,3 +102,18 @@ def test_the_written_derivative_of_a_mixture_is_the_true_one():
     expected = sum(shares[:, n, None] * padded[..., y : y + 4, x : x + 5] for n, (y, x) in enumerate(corners))
     torch.testing.assert_close(_Mixed.apply(padded, shares, corners), expected)
     assert torch.autograd.gradcheck(lambda *inputs: _Mixed.apply(*inputs, corners), (padded, shares))
+
+
+def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> None:
+    clip = moving((1, 1))
+    context = local_context(clip, torch.tensor([[0, 1]]))
+    errors = []
+    for sharpness in (1.0, 4.0):
+        skip = MotionSkip(T, PATCH, RADIUS, sharpness).eval()
+        evidence = skip.evidence((context.frames + 1) / 0.3, context.positions)
+        answer = torch.zeros(1, skip.channels_out, SIZE // PATCH, SIZE // PATCH)
+        out = skip(answer, torch.full_like(clip, -1), context, evidence)
+        errors.append((out - clip).square().mean())
+        skip.train()
+        assert torch.equal(skip(answer, torch.full_like(clip, -1), context, evidence), untrained(clip, [[0, 1]]))
+    assert errors[1] < errors[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -78,6 +79,21 @@ def test_run_that_its_caller_stops_keeps_its_last_iteration(uninterrupted: list[
     resumed = steps_of(folder=tmp_path)
     assert [step.iteration for step in resumed] == [5, 6]
     assert same(resumed[-1], uninterrupted[-1])
+
+
+def test_dropout_is_resumed_exactly_too_and_leaves_the_callers_random_numbers_alone(tmp_path: Path):
+    objective = TwoStage(distance=lambda predicted, true, _: F.dropout(predicted - true).abs().mean())
+    torch.manual_seed(1)
+    *_, whole = steps_of(objective=objective)
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.rand(1) == drawn
+    run = train(fresh_model(), DATA, CONFIG, folder=tmp_path, objective=objective)
+    for _ in range(4):
+        next(run)
+    run.close()
+    torch.manual_seed(2)
+    assert same(steps_of(folder=tmp_path, objective=objective)[-1], whole)
 
 
 def test_resuming_with_other_settings_names_the_difference(tmp_path: Path):

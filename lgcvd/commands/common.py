@@ -23,10 +23,11 @@ Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
 
 
 def in_words(config: ModelConfig) -> str:
-    """A model's purpose in short: what it sees and adds."""
+    """A model in short: what kind it is, what it sees and adds."""
     height, width = config.image_size
     colours = "gray" if config.channels == 1 else "RGB"
-    return f"{colours}, {height}x{width} pixels, {config.context_frames} + {config.new_frames} frames a window"
+    frames = f"{config.context_frames} + {config.new_frames} frames a window"
+    return f"{config.kind}, {colours}, {height}x{width} pixels, {frames}"
 
 
 def find_device(name: Device) -> str:

@@ -1,0 +1,37 @@
+"""How large the models are that are compared: parameters and operations, ours and MCVD's.
+
+    python benchmarks/sizes.py
+
+Counted, not measured: the numbers are the same on every machine. Operations are those of one denoising step of one
+clip and, for LGC-VD, of remembering the clip before; a product and a sum are two. The motion skip has no weights, and
+its operations are not counted for either.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lgcvd import PRESETS
+from lgcvd.config import MCVD_DIMS
+from lgcvd.matching import size_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", nargs="+", choices=MCVD_DIMS, default=list(MCVD_DIMS))
+    options = parser.parse_args()
+    print("| preset | kind | dim | parameters, M | GFLOP | parameters, times ours | operations, times ours |")
+    print("|---|---|---|---|---|---|---|")
+    for name in options.presets:
+        ours = size_of(PRESETS[name].model)
+        for preset in (name, *(f"{name}-{kind}" for kind in MCVD_DIMS[name])):
+            model, size = PRESETS[preset].model, size_of(PRESETS[preset].model)
+            parameters, flops = size.over(ours)
+            print(
+                f"| {preset} | {model.kind} | {model.dim} | {size.parameters / 1e6:.3g} | {size.flops / 1e9:.3g} "
+                f"| {parameters:.2f} | {flops:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
