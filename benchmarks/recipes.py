@@ -35,8 +35,8 @@ def changed(model: dict | None = None, **settings: object) -> Preset:
 
 RECIPES: dict[str, Preset] = {
     "the preset": FOUND,
-    "no motion skip": changed({"motion": 0}),
-    "no motion skip, 32 x 32": changed({"motion": 0, "image_size": (32, 32), "patch_size": 1}),
+    "patches of 2 x 2, twice the width": changed({"patch_size": 2, "dim": 64, "multipliers": (1, 2, 2)}),
+    "motion skip, 2 pixels a frame": changed({"motion": 2, "motion_sharpness": 4.0}),
     "self-attention at 16 x 16 too": changed({"attention": (8, 16)}),
     "6 new frames a window": changed({"new_frames": 6}),
     "velocity as output": changed({"output": "velocity"}),
@@ -48,7 +48,7 @@ RECIPES: dict[str, Preset] = {
     "the paper's task mix": changed(tasks=TaskMix()),
     "rate 1e-4": changed(rate=1e-4),
     "the paper's recipe": changed(
-        {"motion": 0, "output": "velocity", "data_mean": 0.0, "data_std": 1.0},
+        {"output": "velocity", "data_mean": 0.0, "data_std": 1.0},
         loss="l1",
         times="uniform",
         rate=1e-4,

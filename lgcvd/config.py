@@ -217,25 +217,6 @@ SMALL = TrainConfig(
 )
 """What the small presets share: a recipe for hours on a CPU (``benchmarks/recipes.py``)."""
 
-DIGITS = Preset(
-    ModelConfig(
-        new_frames=4,
-        channels=1,
-        image_size=(64, 64),
-        patch_size=2,
-        dim=48,
-        multipliers=(1, 2, 3),
-        attention=(8,),
-        head_channels=48,
-        output="x0",
-        data_mean=-0.90,
-        data_std=0.40,
-        motion=4,
-        motion_sharpness=2.0,
-    ),
-    replace(SMALL, iterations=3700, single_stage=3200, cooldown=700),
-)
-
 PRESETS: dict[str, Preset] = {
     "bair-64": PAPER,
     "bair-64-8gb": _for_card(PAPER, dim=64, accumulate=2),
@@ -245,8 +226,45 @@ PRESETS: dict[str, Preset] = {
     "cityscapes-128-8gb": _for_card(PAPER_128, dim=64, accumulate=8),
     "cityscapes-128-16gb": _for_card(PAPER_128, dim=96, accumulate=4),
     "cityscapes-128-24gb": _for_card(PAPER_128, dim=128, accumulate=4),
-    "digits": DIGITS,
-    "digits-64": DIGITS,
+    "digits": Preset(
+        ModelConfig(
+            new_frames=4,
+            channels=1,
+            image_size=(32, 32),
+            dim=32,
+            multipliers=(1, 2, 4),
+            attention=(8,),
+            head_channels=64,
+            output="x0",
+            data_mean=-0.90,
+            data_std=0.37,
+        ),
+        replace(
+            SMALL,
+            iterations=9500,
+            single_stage=7500,
+            cooldown=1250,
+            tasks=TaskMix(prediction=0.7, generation=0.1, interpolation=0.1, random=0.1),
+        ),
+    ),
+    "digits-64": Preset(
+        ModelConfig(
+            new_frames=4,
+            channels=1,
+            image_size=(64, 64),
+            patch_size=2,
+            dim=48,
+            multipliers=(1, 2, 3),
+            attention=(8,),
+            head_channels=48,
+            output="x0",
+            data_mean=-0.90,
+            data_std=0.40,
+            motion=4,
+            motion_sharpness=4.0,
+        ),
+        replace(SMALL, iterations=20_000, single_stage=14_000, cooldown=2500),
+    ),
     "robot-64": Preset(
         ModelConfig(
             new_frames=4,
@@ -259,9 +277,9 @@ PRESETS: dict[str, Preset] = {
             data_mean=-0.05,
             data_std=0.32,
             motion=3,
-            motion_sharpness=2.0,
+            motion_sharpness=4.0,
         ),
-        replace(SMALL, iterations=3600, batch_size=4, single_stage=2800, cooldown=600),
+        replace(SMALL, iterations=12_000, batch_size=4, single_stage=6000, cooldown=1500),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),
@@ -269,7 +287,8 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 """Named settings. ``bair-64`` and ``cityscapes-128`` are the paper's (section 4.1), those with a size of memory fit
-such a card; ``digits`` and ``robot-64``, for pushing and for hands, are made for a CPU; ``tiny`` is for tests."""
+such a card; ``digits``, ``digits-64`` and ``robot-64``, for pushing and for hands, are made for a CPU; ``tiny`` is
+for tests."""
 
 MASKED_BLOCKS = TaskMix(prediction=0.25, generation=0.25, interpolation=0.25, random=0, past=0.25)
 """MCVD's own mix: the past and the future, each masked with probability 1/2 (Voleti et al. 2022, section 3)."""
@@ -303,7 +322,8 @@ def _mcvd(preset: Preset, kind: Kind, dim: int) -> Preset:
 MCVD_DIMS: dict[str, dict[Kind, int]] = {
     "bair-64": {"mcvd-concat": 160, "mcvd-spatin": 132},
     "cityscapes-128": {"mcvd-concat": 156, "mcvd-spatin": 128},
-    "digits": {"mcvd-concat": 58, "mcvd-spatin": 46},
+    "digits": {"mcvd-concat": 40, "mcvd-spatin": 34},
+    "digits-64": {"mcvd-concat": 58, "mcvd-spatin": 46},
     "robot-64": {"mcvd-concat": 76, "mcvd-spatin": 56},
     "tiny": {"mcvd-concat": 10, "mcvd-spatin": 6},
 }
