@@ -36,7 +36,6 @@ def changed(model: dict | None = None, **settings: object) -> Preset:
 RECIPES: dict[str, Preset] = {
     "the preset": FOUND,
     "patches of 2 x 2, twice the width": changed({"patch_size": 2, "dim": 64, "multipliers": (1, 2, 2)}),
-    "motion skip, 2 pixels a frame": changed({"motion": 2, "motion_sharpness": 4.0}),
     "self-attention at 16 x 16 too": changed({"attention": (8, 16)}),
     "6 new frames a window": changed({"new_frames": 6}),
     "velocity as output": changed({"output": "velocity"}),

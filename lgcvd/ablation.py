@@ -53,6 +53,7 @@ VARIANTS: dict[str, Variant] = {
     "single-stage": _train("one stage, true context only", objective="single_stage"),
     "no-global-context": _model("no encoder, no memory", global_context=False),
     "no-position-planes": _model("local frames without their positions", position_planes=False),
+    "no-motion-skip": _model("all is painted, nothing is moved", motion=0),
     "prediction-only": _train("no other task is trained", tasks=TaskMix(1.0, 0.0, 0.0, 0.0)),
     "paper-tasks": _train("the paper's task mix", tasks=TaskMix()),
     "last-clip-only": _model("the memory holds the last clip only (same weights)", memory_decay=0.0),
