@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -57,23 +58,30 @@ def _parse(argv: list[str]):
         ]
         for name, preset in PRESETS.items()
     ]
-    verbs = [
-        *(Annotated[verb, subcommand(name)] for name, verb in VERBS.items()),
-        Annotated[Union[tuple(presets)], subcommand("train", description=Train.__doc__)],  # noqa: UP007
-        Annotated[Evaluate, subcommand("evaluate")],
-        Annotated[Compare, subcommand("compare")],
-        Annotated[Gallery, subcommand("gallery")],
-        Annotated[Ablate, subcommand("ablate")],
-        Annotated[Distill, subcommand("distill")],
-        Annotated[EvaluateDigits, subcommand("evaluate-digits")],
-        Annotated[Models, subcommand("models")],
-        Annotated[ImportReleased, subcommand("import-released")],
+    verbs = {
+        **VERBS,
+        "train": Union[tuple(presets)],  # noqa: UP007
+        "evaluate": Evaluate,
+        "compare": Compare,
+        "gallery": Gallery,
+        "ablate": Ablate,
+        "distill": Distill,
+        "evaluate-digits": EvaluateDigits,
+        "models": Models,
+        "import-released": ImportReleased,
+    }
+    _check_name(argv[:1], verbs, "verb")
+    if argv[:1] == ["train"]:
+        _check_name(argv[1:2], PRESETS, "preset")
+    named = [
+        Annotated[verb, subcommand(name, description=Train.__doc__ if name == "train" else None)]
+        for name, verb in verbs.items()
     ]
     messages = io.StringIO()
     try:
         with redirect_stderr(messages):
             return tyro.cli(
-                Union[tuple(verbs)],  # noqa: UP007
+                Union[tuple(named)],  # noqa: UP007
                 prog="lgcvd",
                 description="Watch the first frames of a clip, predict the rest: video diffusion with local and global "
                 "context. `lgcvd VERB --help` tells the options of a verb, `lgcvd --version` the version.",
@@ -88,6 +96,15 @@ def _parse(argv: list[str]):
             raise cause from None
         sys.stderr.write(messages.getvalue())
         raise
+
+
+def _check_name(given: list[str], names: Collection[str], what: str) -> None:
+    """Raise ``UserError`` with the nearest right name for the wrong one that may be ``given``."""
+    for name in given:
+        if name not in names and not name.startswith("-"):
+            near = get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+            raise UserError(f"there is no {what} {name!r}: {hint}")
 
 
 def _version() -> str:

@@ -561,3 +561,16 @@ def test_digits_are_evaluated(model: str, tmp_path: Path, capsys: pytest.Capture
     assert main(["evaluate-digits", "--model", model, *options]) == 0
     assert "| PSNR, dB |" in capsys.readouterr().out
     assert (tmp_path / "report" / "table.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trian"], "there is no verb 'trian': did you mean train?"),
+        (["train", "robot64"], "there is no preset 'robot64': did you mean robot-64?"),
+        (["train", "mars"], "there is no preset 'mars': there are bair-64, "),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_nearest_right_one(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
