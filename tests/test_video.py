@@ -196,9 +196,7 @@ def test_colours_survive_writing_and_reading(tmp_path: Path):
 
 # denominators up to 100: moments are then either exactly at a frame's time or further from it than the rounding
 @quick
-@given(
-    delays=st.lists(st.integers(2, 30), min_size=2, max_size=12), fps=st.fractions(2, 60, max_denominator=100)
-)
+@given(delays=st.lists(st.integers(2, 30), min_size=2, max_size=12), fps=st.fractions(2, 60, max_denominator=100))
 @example(delays=[2, 2, 2, 2, 2, 16, 30, 30, 30, 2], fps=Fraction(58.21934287355887))
 @example(delays=[25, 25], fps=Fraction(2.00001))
 @example(delays=[10, 20, 30], fps=Fraction(10))
