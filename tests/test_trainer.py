@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import random
 import signal
-import time
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,25 +150,39 @@ def test_kill_during_a_save_leaves_the_old_checkpoint(
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"00000006.pt", "00000003.pt"}
 
 
-def train_until_killed(folder: Path, hang: str, calls: int) -> None:
-    """Train; with ``hang``, come to a halt in the middle of writing a checkpoint, in the n-th call of a function."""
+ENDLESS = replace(CONFIG, iterations=1_000_000, save_every=1)
+EVENTS = 1_000_000
+"""Calls and returns of about two iterations."""
+
+
+def train_until_killed(folder: Path, iterations: int, place: str, calls: int) -> None:
+    """Train for so many iterations, then until the n-th call of a function, and kill this process there.
+
+    ``place`` names a function that writing a checkpoint calls; empty, any function's call or end counts, Python's own
+    included. Moments are counted, not timed, so that they are the same on every machine.
+    """
     torch.set_num_threads(1)
-    if hang:
-        module, name = {"save": (torch, "save"), "fsync": (os, "fsync"), "replace": (os, "replace")}[hang]
-        real, left = getattr(module, name), calls
+    left = calls
 
-        def halting(*arguments: object) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                if hang == "save":
-                    arguments[1].write_bytes(b"half of a check")
-                (folder / "halted").touch()
-                time.sleep(600)
-            real(*arguments)
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(module, name, halting)
-    list(train(fresh_model(), DATA, replace(CONFIG, iterations=40, save_every=1), folder=folder))
+    def killing(real: Callable, *arguments: object) -> None:
+        if place == "save" and left == 1:
+            arguments[1].write_bytes(b"half of a check")
+        count()
+        real(*arguments)
+
+    for step, _ in enumerate(train(fresh_model(), DATA, ENDLESS, folder=folder), 1):
+        if step == iterations:
+            if place:
+                module = torch if place == "save" else os
+                setattr(module, place, partial(killing, getattr(module, place)))
+            else:
+                sys.setprofile(lambda *_: count())
 
 
 @pytest.mark.slow
@@ -175,23 +191,15 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path):
     context.set_forkserver_preload(["lgcvd", "accelerate", "torch._dynamo"])  # so that a start takes no seconds
     rng, reached = random.Random(0), []
     for kill in range(20):
-        hang = ("", "save", "", "fsync", "", "replace")[kill % 6]
-        worker = context.Process(target=train_until_killed, args=(tmp_path, hang, rng.randint(1, 2)))
+        place = ("", "save", "", "fsync", "", "replace")[kill % 6]
+        calls = rng.randint(1, 2) if place else rng.randint(1, EVENTS)
+        worker = context.Process(target=train_until_killed, args=(tmp_path, rng.randint(1, 2), place, calls))
         worker.start()
-        if hang:
-            while not (tmp_path / "halted").exists():
-                assert worker.is_alive()
-                time.sleep(0.005)
-            (tmp_path / "halted").unlink()
-        else:
-            time.sleep(rng.uniform(0.1, 1.0))
-        worker.kill()
         worker.join()
         assert worker.exitcode == -signal.SIGKILL
-        reached.append(int(checkpoints(tmp_path)[0].stem) if checkpoints(tmp_path) else 0)
+        reached.append(int(checkpoints(tmp_path)[0].stem))
     assert reached == sorted(reached)
-    assert 0 < reached[-1] < 40
-    config = replace(CONFIG, iterations=40, save_every=1)
+    config = replace(ENDLESS, iterations=reached[-1] + 4)
     assert same(steps_of(config, folder=tmp_path)[-1], steps_of(config)[-1])
     assert len(list((tmp_path / "checkpoints").iterdir())) == config.keep
 
