@@ -242,8 +242,9 @@ def _places(model: VideoDenoiser, task: str, given: tuple[bool, ...], count: int
             raise UserError(f"this model makes the last {model.output_frames} frames of a window only: not {task}.")
         fitting = trained_by(place.slots, t)
         if fitting.isdisjoint(model.about.tasks):
-            if fitting == {"start"}:
-                raise UserError(f"the clip has {count} frames, but this model needs at least {k} to go on from.")
+            if fitting == {"start"} and count < k:
+                frames = "1 frame" if count == 1 else f"{count} frames"
+                raise UserError(f"the clip has {frames}, but this model needs at least {k} to go on from.")
             raise UserError(
                 f"this model was trained for {', '.join(model.about.tasks)}: {task} would show it frames at the "
                 f"positions {place.slots} of a window ({' or '.join(sorted(fitting)) or 'no task of a training'})."

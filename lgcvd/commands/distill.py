@@ -12,6 +12,7 @@ from tyro.conf import DisallowNone, Positional
 
 from lgcvd.commands.common import Device, find_device, stop_signals
 from lgcvd.config import TrainConfig
+from lgcvd.errors import UserError
 
 RECIPE = TrainConfig(iterations=2000, batch_size=8, rate=1e-4, beta2=0.99, cooldown=500, clip_grad=1.0, loss="l2")
 
@@ -44,6 +45,9 @@ class Distill:
         from lgcvd.distill import distill, rounds
         from lgcvd.objective import TwoStage
         from lgcvd.progress import progress_bar
+
+        if self.minutes is not None and not self.minutes > 0:
+            raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
 
         steps_of_rounds = rounds(self.first, self.last)
         model = load(self.model, find_device(self.device))

@@ -214,6 +214,8 @@ class Interpolate(OfClip):
 
         tail = max(1, model.context_frames // 2)
         head = max(1, model.context_frames - tail)
+        if self.frames > model.config.clip_frames - head - tail:  # the gap is first shortened by prediction
+            head = model.context_frames
         if self.second is None:
             end = head + max(1, self.frames)
             clip = self.read(self.clip, model, end + tail, end + tail)
@@ -243,6 +245,8 @@ class Infill(OfClip):
         if outside:
             raise UserError(f"frame {outside[0]} is not in the clip, which has frames 1 to {len(clip.frames)}.")
         known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
+        if not any(known):
+            raise UserError("every frame of the clip is missing: leave at least one, or use lgcvd generate.")
         return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note)
 
 

@@ -70,6 +70,9 @@ class Train:
     def run(self) -> int:
         import torch
 
+        if self.minutes is not None and not self.minutes > 0:
+            raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
+
         from lgcvd.models import build
         from lgcvd.objective import objective_of
         from lgcvd.run_folder import watch
