@@ -269,7 +269,7 @@ def test_many_futures_and_what_the_memory_was_read_for(able: str, clip: Path, tm
         ("past", [], "past would show it frames"),
         ("animate", [], "needs at least 2"),
         ("infill", ["--missing", "9"], "frame 9 is not in the clip, which has frames 1 to 8"),
-        ("infill", ["--missing", *"12345678"], "has 0 frames, but infill needs at least 1"),
+        ("infill", ["--missing", *"12345678"], "every frame of the clip is missing: leave at least one"),
         ("slowmo", ["--frames", "1"], "2 are needed"),
         ("interpolate", ["--frames", "0"], "number of new frames"),
         ("interpolate", ["--frames", "9"], "2 are needed|and 11 are needed"),
