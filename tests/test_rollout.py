@@ -89,7 +89,7 @@ def test_other_sizes_than_the_models_own_work(tiny_model: LGCVD):
 @pytest.mark.parametrize(
     ("shape", "options", "words"),
     [
-        ((1, 1, 1, 16, 16), {}, "has 1 frames, but this model needs at least 2"),
+        ((1, 1, 1, 16, 16), {}, "has 1 frame, but this model needs at least 2"),
         ((1, 2, 3, 16, 16), {}, "has 3 channels"),
         ((1, 2, 1, 15, 16), {}, "multiples of 2"),
         ((1, 2, 1, 16, 16), {"num_frames": 0}, f"between 1 and {MAX_FRAMES}"),
@@ -231,7 +231,7 @@ def test_memories(able_model: LGCVD, digits_clip: Tensor):
 @pytest.mark.parametrize(
     ("given", "options", "words"),
     [
-        (1, {"num_frames": 3}, "has 1 frames, but this model needs at least 2"),
+        (1, {"num_frames": 3}, "has 1 frame, but this model needs at least 2"),
         (2, {"task": "past", "num_frames": 3}, "trained for prediction, .*: past would show it frames .*\\(past\\)"),
         (1, {"task": "animate", "num_frames": 3}, "needs at least 2"),
         (2, {"task": "fly", "num_frames": 3}, "no task 'fly': choose one of predict, past"),
