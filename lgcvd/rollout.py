@@ -208,7 +208,7 @@ def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] 
     least, most = TASKS[task].least, TASKS[task].most
     if not least <= count <= most:
         wanted = f"at least {least}" if count < least else f"no more than {most}" if most else "none"
-        raise UserError(f"the clip has {count} frames, but {task} needs {wanted}.")
+        raise UserError(f"the clip has {_in_words(count)}, but {task} needs {wanted}.")
     if (known is None) == (task == "infill"):
         raise UserError("known says which frames infill has to make, one truth value a frame: give both or neither.")
     if known is not None:
@@ -227,6 +227,10 @@ def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] 
     return tuple(TASKS[task].layout(count, num_frames)) if known is None else given
 
 
+def _in_words(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"
+
+
 def _places(model: VideoDenoiser, task: str, given: tuple[bool, ...], count: int) -> list[Place]:
     """The windows; ``UserError`` unless the model can make all of them and was trained to."""
     k, t = model.context_frames, model.config.clip_frames
@@ -243,8 +247,7 @@ def _places(model: VideoDenoiser, task: str, given: tuple[bool, ...], count: int
         fitting = trained_by(place.slots, t)
         if fitting.isdisjoint(model.about.tasks):
             if fitting == {"start"} and count < k:
-                frames = "1 frame" if count == 1 else f"{count} frames"
-                raise UserError(f"the clip has {frames}, but this model needs at least {k} to go on from.")
+                raise UserError(f"the clip has {_in_words(count)}, but this model needs at least {k} to go on from.")
             raise UserError(
                 f"this model was trained for {', '.join(model.about.tasks)}: {task} would show it frames at the "
                 f"positions {place.slots} of a window ({' or '.join(sorted(fitting)) or 'no task of a training'})."

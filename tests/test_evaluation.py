@@ -300,7 +300,7 @@ def test_killed_and_started_again_finds_what_one_run_finds(arguments, tmp_path):
         (["--steps", "5000"], "steps must be between"),
         (["--batch", "0"], "batch must be at least 1"),
         (["--seed", "-1"], "seed must be at least 0"),
-        (["--context", "1"], "1 frames"),
+        (["--context", "1"], "1 frame,"),
         (["--stride", "2"], "leave them out"),
         (["--metrics", "lpips"], "at least 31 x 31"),
     ],

@@ -238,7 +238,7 @@ def test_memories(able_model: LGCVD, digits_clip: Tensor):
         (2, {"task": "animate", "num_frames": 3}, "has 2 frames, but animate needs no more than 1"),
         (2, {"task": "generate", "num_frames": 3}, "has 2 frames, but generate needs none"),
         (0, {"task": "predict", "num_frames": 3}, "has 0 frames, but predict needs at least 1"),
-        (1, {"task": "interpolate", "num_frames": 3}, "has 1 frames?, but interpolate needs at least 2"),
+        (1, {"task": "interpolate", "num_frames": 3}, "has 1 frame, but interpolate needs at least 2"),
         (3, {"task": "slowmo", "num_frames": 3}, "3 new frames .* ask for a multiple of 2"),
         (7, {"task": "reconstruct"}, "has 7 frames, but this model makes 8 at once"),
         (8, {"task": "reconstruct", "start": Noised(0.001), "steps": 2}, "steps must be between 1 and 1"),
