@@ -28,7 +28,7 @@ from lgcvd import PRESETS, ModelConfig, TwoStage
 from lgcvd.checkpoints import compile_networks
 from lgcvd.cost import GB, cost_of
 from lgcvd.models import VideoDenoiser
-from lgcvd.trainer import seeded
+from lgcvd.trainer import generator_for
 
 FORMS = ("straightforward", "lgcvd")
 
@@ -49,7 +49,7 @@ class Form:
 
     def iteration(self, clips: Tensor) -> Iterator[float]:
         """One optimizer step a stage; yields their losses."""
-        stages = TwoStage()(self.model, clips, seeded(0))
+        stages = TwoStage()(self.model, clips, generator_for(0))
         while True:
             with self.precision:
                 stage = next(stages, None)

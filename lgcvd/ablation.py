@@ -24,8 +24,8 @@ from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser, build
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
-from lgcvd.trainer import TrainStep, differences, seeded, train
-from lgcvd.video import draft, from_uint8
+from lgcvd.trainer import TrainStep, differences, generator_for, train
+from lgcvd.video import draft, from_uint8, write_json
 
 COPY = "copy last frame"
 BATCH = 8
@@ -161,8 +161,7 @@ def ablate(
         cache = folder / f"{name}.json"
         if not cache.exists():
             score = _score(_with_decay(run / "model", changed.model, device), truth, **done)
-            with draft(cache) as part:
-                part.write_text(json.dumps(score.as_json()))
+            write_json(cache, score.as_json())
         scores[name] = Score.from_json(json.loads(cache.read_text()))
     copied = copy_last_frame(truth[:, :k], truth.shape[1] - k)
     scores[COPY] = Score(psnr(copied[:, k:], truth[:, k:]).numpy(), ssim(copied[:, k:], truth[:, k:]).numpy())
@@ -170,13 +169,12 @@ def ablate(
 
 
 def _same_settings(path: Path, settings: dict) -> None:
-    text = json.dumps(settings)
+    settings = json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
     if path.exists():
-        changed = differences(json.loads(path.read_text()), json.loads(text))
+        changed = differences(json.loads(path.read_text()), settings)
         if changed:
             raise UserError(f"{path.parent} compares under other settings ({'; '.join(changed)}): use another folder.")
-    with draft(path) as part:
-        part.write_text(text)
+    write_json(path, settings)
 
 
 def _train_until(
@@ -192,27 +190,22 @@ def _train_until(
     def seconds() -> float:
         return spent + time.monotonic() - started
 
-    def note() -> None:
-        with draft(clock) as part:
-            part.write_text(json.dumps(seconds()))
-
     steps = watch(train(model, data, preset.train, folder=run), run, preset.train, every=10**9, data=data)
     with closing(steps):
         for step in steps:
             share = seconds() / (60 * budget.minutes) if budget.minutes else step.iteration / budget.iterations
             if step.saved:
-                note()
+                write_json(clock, seconds())
             try:
                 yield step, seconds(), min(share, 1.0)
             except GeneratorExit:
-                note()
+                write_json(clock, seconds())
                 raise
             if share >= 1:
                 break
-    note()
+    write_json(clock, seconds())
     done = {"iterations": step.iteration if step else preset.train.iterations, "seconds": seconds()}
-    with draft(run / "done.json") as part:
-        part.write_text(json.dumps(done))
+    write_json(run / "done.json", done)
 
 
 def _with_decay(folder: Path, config: ModelConfig, device: str) -> VideoDenoiser:
@@ -225,7 +218,7 @@ def _with_decay(folder: Path, config: ModelConfig, device: str) -> VideoDenoiser
 def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float) -> Score:
     k, device = model.context_frames, next(model.parameters()).device
     predicted = [
-        predict(model, clips[:, :k].to(device), truth.shape[1] - k, generator=seeded(0, index)).cpu()
+        predict(model, clips[:, :k].to(device), truth.shape[1] - k, generator=generator_for(0, index)).cpu()
         for index, clips in enumerate(truth.split(BATCH))
     ]
     new, true = torch.cat(predicted)[:, k:], truth[:, k:]

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from lgcvd.errors import UserError
 from lgcvd.progress import progress_bar
 from lgcvd.shards import Layout, Recording, open_shards, write_shard
-from lgcvd.video import draft
+from lgcvd.video import write_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -165,8 +165,7 @@ def _check_settings(path: Path, settings: dict) -> None:
         return
     if path.parent.exists() and any(path.parent.iterdir()):
         raise UserError(f"{path.parent} is not empty and holds no conversion: choose another --out_dir.")
-    with draft(path) as part:
-        part.write_text(json.dumps(settings, indent=1) + "\n")
+    write_json(path, settings)
 
 
 def _check_space(folder: Path, needed: float) -> None:

@@ -34,8 +34,8 @@ from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
 from lgcvd.shards import Shard, shard_paths
-from lgcvd.trainer import differences, seeded
-from lgcvd.video import draft, from_uint8
+from lgcvd.trainer import differences, generator_for
+from lgcvd.video import draft, from_uint8, write_json
 
 Shape = tuple[int, int, int]
 """H, W, C."""
@@ -202,7 +202,7 @@ class Evaluation:
         pixels = [self.clips.data[self.clips.indices[position]] for position in positions]
         true = from_uint8(torch.stack(pixels).to(self.device))
         generators = [
-            seeded(self.seed, self.clips.indices[position], trajectory)
+            generator_for(self.seed, self.clips.indices[position], trajectory)
             for position in positions
             for trajectory in range(n)
         ]
@@ -264,7 +264,7 @@ def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share 
         if not all(_whole(_part(out, position)) for position in positions):
             judged = evaluation.judge(positions)
             if not note.exists():
-                _write_json(note, settings)
+                write_json(note, settings)
             for position, values in zip(positions, judged, strict=True):
                 with draft(_part(out, position)) as part:
                     np.savez(part, **values)
@@ -281,7 +281,7 @@ def gather(evaluation: Evaluation, out: Path, machine: dict) -> dict:
         with np.load(_part(out, position)) as file:
             clips.append(dict(file))
     results = results_of(evaluation, clips, machine)
-    _write_json(out, results)
+    write_json(out, results)
     shutil.rmtree(folder)
     return results
 
@@ -385,11 +385,6 @@ def _check_same(there: dict, wanted: dict, place: Path) -> None:
         raise UserError(
             f"{place} is of another evaluation ({'; '.join(different[:3])}): choose another --out, or remove it."
         )
-
-
-def _write_json(path: Path, content: dict) -> None:
-    with draft(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _whole(path: Path) -> bool:

@@ -15,7 +15,7 @@ from lgcvd.errors import UserError
 from lgcvd.evaluation import Clips, Predictor
 from lgcvd.models import VideoDenoiser
 from lgcvd.rollout import predict
-from lgcvd.trainer import seeded
+from lgcvd.trainer import generator_for
 from lgcvd.video import (
     BACKGROUND,
     DARK,
@@ -76,7 +76,7 @@ class Gallery:
         rows = {TRUTH: truth}
         observed, frames = truth[:, : self.context], truth.shape[1] - self.context
         for predictor in self.predictors:
-            noise = [seeded(self.seed, index, 0) for index in self.clips.indices]
+            noise = [generator_for(self.seed, index, 0) for index in self.clips.indices]
             rows[predictor.name] = predictor.predict(observed.to(self.device), frames, noise).cpu()
         return rows
 
@@ -131,7 +131,7 @@ class Gallery:
         """What a model makes of ``given``, or from nothing: as many clips in a square as there are in a row."""
         height, width, channels = self.clips.shape
         given = torch.empty(len(self.clips) ** 2, 0, channels, height, width) if given is None else given
-        noise = [seeded(self.seed, index, 0) for index in range(len(given))]
+        noise = [generator_for(self.seed, index, 0) for index in range(len(given))]
         return predict(model, given.to(self.device), generator=noise, **task, **(self.sampling or {})).cpu()
 
 

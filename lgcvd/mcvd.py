@@ -20,7 +20,7 @@ from lgcvd.config import ModelConfig
 from lgcvd.context import Context
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
-from lgcvd.motion import MotionSkip
+from lgcvd.motion import motion_skip
 from lgcvd.schedule import BETAS, Schedule
 from lgcvd.unet import Block, UNet, unet_shape
 
@@ -67,8 +67,7 @@ class MCVD(VideoDenoiser):
         frame_channels = config.channels * config.patch_size**2
         context_channels = (config.context_frames + config.future_frames) * frame_channels
         new_channels, window = config.new_frames * frame_channels, config.clip_frames + config.future_frames
-        motion = (config.patch_size, config.motion, config.motion_sharpness)
-        self.motion = MotionSkip(window, *motion) if config.motion else None
+        self.motion = motion_skip(config, window)
         seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
         self.unet = self._network(context_channels, new_channels + seen, new_channels + answered)
         self.to(memory_format=torch.channels_last)

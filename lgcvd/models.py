@@ -12,7 +12,7 @@ from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.mcvd import MCVDConcat, MCVDSpatin
-from lgcvd.motion import MotionSkip
+from lgcvd.motion import motion_skip
 from lgcvd.schedule import BETAS, Schedule
 from lgcvd.unet import Encoder, UNet, unet_shape
 
@@ -34,8 +34,7 @@ class LGCVD(VideoDenoiser):
         clip_channels = config.clip_frames * config.channels * pixels
         local_channels = config.context_frames * (config.channels + config.position_planes) * pixels
         self.encoder = Encoder(shape, clip_channels) if config.global_context else None
-        motion = (config.patch_size, config.motion, config.motion_sharpness)
-        self.motion = MotionSkip(config.clip_frames, *motion) if config.motion else None
+        self.motion = motion_skip(config, config.clip_frames)
         seen, answered = (self.motion.channels_in, self.motion.channels_out) if self.motion else (0, 0)
         bottleneck = Attention if config.global_context else PassThrough
         self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered, bottleneck=bottleneck)

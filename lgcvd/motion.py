@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, Context
 
 BOXES = {"difference": (3, 15), "brightness": (3, 15)}
@@ -64,10 +65,10 @@ class MotionSkip(nn.Module):
         """How well the known frames agree on each displacement: (B, 2, n, h, w), zeros where fewer than two are known.
 
         frames: (B, K, C, H, W), standardised. The maps belong to the known frame that comes last in the scan. Of what
-        the known frames show when they are moved there along the displacement: minus the
-        variance, and the squared mean.
+        the known frames show when they are moved there along the displacement: minus the variance, and the squared
+        mean.
         """
-        order, known, reference = self._scan(positions)
+        order, known, reference, _ = self._scan(positions)
         frames = frames * known[:, :, None, None, None]
         places = [self._steps(reference - order[:, k]) for k in range(frames.shape[1])]
         moved = [_displaced(frames[:, k], place) for k, place in enumerate(places)]
@@ -90,16 +91,16 @@ class MotionSkip(nn.Module):
 
     def forward(self, answer: Tensor, painted: Tensor, context: Context, evidence: Tensor) -> Tensor:
         """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``."""
-        order, known, reference = self._scan(context.positions)
+        order, known, reference, backwards = self._scan(context.positions)
         given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
-        steps = self._split(answer, evidence)
-        backwards = self._backwards(context.positions)[:, None, None, None, None]
+        step = self._steps_of(answer, evidence, reference)
+        backwards = backwards[:, None, None, None, None]
         painted = torch.where(backwards, painted.flip(1), painted)
         frame, clip = painted[:, 0], []
         for i, paint in enumerate(painted.unbind(1)):
             if i and (given.is_meta or not given[..., i].any(1).all()):  # meta tensors have shapes, no values
-                kernel, gate = steps(i, reference)
+                kernel, gate = step(i)
                 frame = torch.lerp(paint, self._move(frame, kernel), gate)
             for k in range(order.shape[1]):
                 frame = torch.where(given[:, k, i, None, None, None], context.frames[:, k], frame)
@@ -107,20 +108,16 @@ class MotionSkip(nn.Module):
         clip = torch.stack(clip, dim=1)
         return torch.where(backwards, clip.flip(1), clip)
 
-    def _backwards(self, positions: Tensor) -> Tensor:
-        """Which clips are scanned backwards, (B,): those whose known frames stand, on average, in the later half."""
+    def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
+        clips are scanned backwards (B,): those whose known frames stand, on average, in the later half."""
         known = positions != ABSENT
-        return 2 * (positions * known).sum(1) > (self.clip_frames - 1) * known.sum(1)
+        backwards = 2 * (positions * known).sum(1) > (self.clip_frames - 1) * known.sum(1)
+        order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
+        return order, known, torch.where(known, order, 0).amax(1), backwards
 
-    def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Places of the known frames in the scan (B, K), which are known (B, K), and the last known place (B,)."""
-        known = positions != ABSENT
-        backwards = self._backwards(positions)[:, None]
-        order = torch.where(backwards, self.clip_frames - 1 - positions, positions)
-        return order, known, torch.where(known, order, 0).amax(1)
-
-    def _split(self, answer: Tensor, evidence: Tensor) -> Callable[[int, Tensor], tuple[Tensor, Tensor]]:
-        """A function of (place in the scan, reference (B,)): where every patch comes from, and the share that is moved.
+    def _steps_of(self, answer: Tensor, evidence: Tensor, reference: Tensor) -> Callable[[int], tuple[Tensor, Tensor]]:
+        """A function of the place in the scan: where every patch comes from, and the share that is moved.
 
         The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W). Evidence moves with what it is about:
         ``s`` steps after the reference it is found ``s`` displacements away.
@@ -129,7 +126,7 @@ class MotionSkip(nn.Module):
         kernels, gains, gates = (part.unbind(1) for part in answer.unflatten(1, (-1, sum(sizes))).split(sizes, dim=2))
         maps = [_pooled(evidence[:, i], box) for i, boxes in enumerate(BOXES.values()) for box in boxes]
 
-        def step(i: int, reference: Tensor) -> tuple[Tensor, Tensor]:
+        def step(i: int) -> tuple[Tensor, Tensor]:
             offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
             logits = kernels[i - 1]
             for m, (found, first) in enumerate(zip(maps, FIRST_GAINS, strict=True)):
@@ -150,6 +147,11 @@ class MotionSkip(nn.Module):
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
         shares = kernel.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
         return _Mixed.apply(padded, shares, list(product(range(2 * self.radius + 1), repeat=2)))
+
+
+def motion_skip(config: ModelConfig, frames: int) -> MotionSkip | None:
+    """The skip that ``config`` asks for, over a clip of so many frames; None where all is painted."""
+    return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness) if config.motion else None
 
 
 class _Mixed(torch.autograd.Function):

@@ -27,7 +27,7 @@ from lgcvd.errors import UserError
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
 from lgcvd.rollout import predict
-from lgcvd.trainer import TrainStep, seeded
+from lgcvd.trainer import TrainStep, generator_for
 
 LEVELS = (1.0, 0.75, 0.5, 0.25)
 """Noise levels of the validation loss, as shares of the diffusion's length."""
@@ -64,7 +64,7 @@ class Validation:
                 objective = replace(
                     self.objective, tasks=only, times=lambda batch, steps, generator, t=t: torch.full((batch,), t)
                 )
-                for stage, loss in objective(model, clips, seeded(0)):
+                for stage, loss in objective(model, clips, generator_for(0)):
                     losses[task, stage, t] = loss.item()
         return losses
 
@@ -73,7 +73,7 @@ class Validation:
         truth = video.from_uint8(self.clips[:SAMPLES])
         k = model.context_frames
         observed = truth[:, :k].to(next(model.parameters()).device)
-        predicted = predict(model, observed, truth.shape[1] - k, generator=seeded(0)).cpu()
+        predicted = predict(model, observed, truth.shape[1] - k, generator=generator_for(0)).cpu()
         return list(zip(truth, predicted, strict=True))
 
 

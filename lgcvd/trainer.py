@@ -116,7 +116,7 @@ def train(
         data,
         batch_sampler=Batches(len(data), config, start, share),
         num_workers=workers,
-        generator=seeded(config.seed),  # else it would draw from the caller's random numbers
+        generator=generator_for(config.seed),  # else it would draw from the caller's random numbers
         pin_memory=accelerator.device.type == "cuda",
     )
     for iteration, clip in enumerate(_with_plain_errors(loader), start + 1):
@@ -126,7 +126,7 @@ def train(
         clip = from_uint8(clip.to(accelerator.device, non_blocking=True))
         stages = 1 if iteration <= config.single_stage else None
         micro = [
-            islice(objective(model, clip[part :: len(parts)], seeded(config.seed, iteration), their), stages)
+            islice(objective(model, clip[part :: len(parts)], generator_for(config.seed, iteration), their), stages)
             for part, their in enumerate(parts)
         ]
         losses, norms = {}, {}
@@ -234,7 +234,7 @@ def any_process(flag: bool) -> bool:
     return bool(flags)
 
 
-def seeded(*key: int) -> torch.Generator:
+def generator_for(*key: int) -> torch.Generator:
     """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one."""
     return torch.Generator().manual_seed(_seed(key))
 
@@ -277,7 +277,7 @@ class Batches:
         for iteration in range(self.start, self.config.iterations):
             epoch, batch = divmod(iteration, per_epoch)
             if order is None or batch == 0:
-                order = torch.randperm(self.length, generator=seeded(self.config.seed, epoch, 1))
+                order = torch.randperm(self.length, generator=generator_for(self.config.seed, epoch, 1))
             yield self.share(order[batch * size : (batch + 1) * size]).tolist()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import uuid
@@ -465,6 +466,12 @@ def draft(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def write_json(path: Path, content: object) -> None:
+    """``content`` as a JSON file, whole or not at all."""
+    with draft(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------------- pictures

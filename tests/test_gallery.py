@@ -11,7 +11,7 @@ from lgcvd.__main__ import main
 from lgcvd.evaluation import of_model, open_clips
 from lgcvd.gallery import TRUTH, Gallery, sheet
 from lgcvd.models import build
-from lgcvd.trainer import seeded
+from lgcvd.trainer import generator_for
 from lgcvd.video import OBSERVED, PREDICTED, from_uint8, to_uint8
 
 SAMPLING = {"sampler": "ddpm", "steps": 2}
@@ -31,7 +31,7 @@ def test_prediction_is_the_first_trajectory_of_an_evaluation(gallery):
     rows = gallery.predictions()
     assert list(rows) == [TRUTH, "model"]
     assert torch.equal(rows[TRUTH][0], from_uint8(gallery.clips.data[gallery.clips.indices[0]]))
-    noise = [seeded(0, gallery.clips.indices[1], 0)]
+    noise = [generator_for(0, gallery.clips.indices[1], 0)]
     alone = gallery.predictors[0].predict(rows[TRUTH][1:, :2], 16, noise)
     torch.testing.assert_close(rows["model"][1:], alone, atol=1e-4, rtol=0)
 

@@ -83,7 +83,7 @@ def test_validation_losses_repeat_and_tell_models_apart(validation: Validation, 
     clips = lgcvd.video.from_uint8(validation.clips)
     only = replace(validation.objective, times=lambda batch, *_: torch.full((batch,), 999))
     only = replace(only, tasks=lgcvd.TaskMix(0, 1, 0, 0))
-    stages = dict(only(tiny_model, clips, lgcvd.trainer.seeded(0)))
+    stages = dict(only(tiny_model, clips, lgcvd.trainer.generator_for(0)))
     assert losses["generation", "stage2", 999] == stages["stage2"].item()
 
 
