@@ -33,6 +33,7 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
+from lgcvd.sampling import DEFAULT_SPACING
 from lgcvd.shards import Shard, shard_paths
 from lgcvd.trainer import differences, generator_for
 from lgcvd.video import draft, from_uint8, write_json
@@ -56,7 +57,9 @@ class Predictor:
     """Whether other noise gives another prediction."""
 
 
-def find_predictor(name: str, *, sampler: str, steps: int, device: str = "cpu") -> Predictor:
+def find_predictor(
+    name: str, *, sampler: str, steps: int, spacing: str = DEFAULT_SPACING, device: str = "cpu"
+) -> Predictor:
     """A baseline's name, or whatever ``lgcvd.load`` takes."""
     if name in BASELINES:
 
@@ -64,10 +67,12 @@ def find_predictor(name: str, *, sampler: str, steps: int, device: str = "cpu") 
             return BASELINES[name](observed, frames)
 
         return Predictor(name, extended, {"baseline": name}, random=False)
-    return of_model(load(name, device), sampler=sampler, steps=steps, name=name)
+    return of_model(load(name, device), sampler=sampler, steps=steps, spacing=spacing, name=name)
 
 
-def of_model(model: VideoDenoiser, *, sampler: str, steps: int, name: str = "") -> Predictor:
+def of_model(
+    model: VideoDenoiser, *, sampler: str, steps: int, spacing: str = DEFAULT_SPACING, name: str = ""
+) -> Predictor:
     """``model`` as it predicts with a sampler; its name is left to what it says of itself, or to its folder's."""
     name = model.about.name or Path(name).name or "model"
     weights = 0
@@ -81,7 +86,8 @@ def of_model(model: VideoDenoiser, *, sampler: str, steps: int, name: str = "") 
     }
 
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
-        return predict(model, observed, frames, sampler=sampler, steps=steps, generator=generators)
+        options = {"sampler": sampler, "steps": steps, "spacing": spacing}
+        return predict(model, observed, frames, generator=generators, **options)
 
     return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
 
@@ -191,6 +197,7 @@ class Evaluation:
             "trajectories": self.trajectories,
             "sampler": p.sampler if self.predictor.random else None,
             "steps": p.steps if self.predictor.random else None,
+            "spacing": p.spacing if self.predictor.random else None,
             "seed": self.seed,
             "metrics": [name for name in METRICS if name in self.metrics],
         }

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from lgcvd.errors import UserError
 from lgcvd.metrics import lpips, psnr, ssim
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS
 
 PAIRWISE = ("psnr", "ssim", "lpips")
 """Measures of a prediction against its own clip."""
@@ -73,6 +73,8 @@ class Protocol:
     sampler: str = DEFAULT_SAMPLER
     steps: int = DEFAULT_STEPS
     """Denoising steps a window."""
+    spacing: str = DEFAULT_SPACING
+    """Where the steps lie: a name of ``sampling.SPACINGS``."""
     fvd_observed: bool = False
     """Whether FVD sees the observed frames too, which are the same on both sides."""
     groups: Callable[[np.ndarray], list[np.ndarray]] = field(default=each_clip, repr=False)
@@ -108,7 +110,7 @@ OURS = Protocol(
 MCVD = Protocol(
     "mcvd",
     "As Voleti et al. (2022) evaluate: best of N for each measure by itself; FVD of all trajectories with the observed "
-    "frames. The sampler is ancestral with 100 steps.",
+    "frames. The sampler is ancestral with 100 even steps.",
     MappingProxyType(
         {
             "psnr": Measure(
@@ -128,13 +130,14 @@ MCVD = Protocol(
     ),
     sampler="ddpm",
     steps=100,
+    spacing="ends",
     fvd_observed=True,
 )
 
 LGCVD_RELEASED = Protocol(
     "lgcvd-released",
     "As the authors' released eva.py evaluates: best of N in groups that end one file too early, LPIPS of frames in "
-    "[0, 1]; FVD of all trajectories with the observed frames. The sampler is ancestral with 100 steps.",
+    "[0, 1]; FVD of all trajectories with the observed frames. The sampler is ancestral with 100 even steps.",
     MappingProxyType(
         {
             "psnr": PSNR,
@@ -149,6 +152,7 @@ LGCVD_RELEASED = Protocol(
     trajectories=100,
     sampler="ddpm",
     steps=100,
+    spacing="ends",
     fvd_observed=True,
     groups=released_groups,
 )

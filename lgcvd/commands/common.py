@@ -6,10 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from tyro.conf import DisallowNone
 
 from lgcvd.config import ModelConfig
 from lgcvd.errors import UserError
@@ -18,8 +20,37 @@ from lgcvd.sampling import SAMPLERS
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
+    from lgcvd.evaluation import Clips
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfClips:
+    """What the verbs share that look at clips of a split."""
+
+    data: str
+    """"digits", "stochastic-digits", or where your own are: an HDF5 file, a folder of them or of videos, a folder with
+    one of these for each split."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which part of the data."""
+    stride: int = 1
+    """Of the frames of your own data, every so many is taken."""
+    seed: int = 0
+    """Of the noise and of the choice of clips."""
+    image_size: DisallowNone[tuple[int, int] | None] = None
+    """For baselines alone, where the data leave it open: height and width in pixels."""
+    channels: DisallowNone[Literal[1, 3] | None] = None
+    """The same: 1 (gray) or 3 (RGB)."""
+
+    def open(self, clips: int, frames: int, shape: tuple[int, int, int] | None) -> Clips:
+        """``clips`` clips of ``frames`` frames; of ``shape`` H, W, C, or as the data and the options have it."""
+        from lgcvd.evaluation import open_clips, shape_of
+
+        shape = shape or shape_of(self.data, self.split, self.image_size, self.channels)
+        chosen = {name: getattr(self, name) for name in ("seed", "split", "stride")}
+        return open_clips(self.data, frames=frames, clips=clips, shape=shape, **chosen)
 
 
 def in_words(config: ModelConfig) -> str:

@@ -9,23 +9,20 @@ from typing import Literal
 
 from tyro.conf import DisallowNone
 
-from lgcvd.commands.common import Device, Sampler, find_device, stop_signals
+from lgcvd.commands.common import Device, OfClips, Sampler, find_device, stop_signals
 from lgcvd.progress import progress_bar
 
 Protocol = Literal["ours", "mcvd", "lgcvd-released"]
 Metric = Literal["psnr", "ssim", "lpips", "fvd", "diversity"]
 
 
-@dataclass(frozen=True)
-class Evaluate:
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(OfClips):
     """Measure predictions by a protocol; to stop, press Ctrl-C: the same command goes on."""
 
     model: str
     """A shipped model, a checkpoint folder, a hub id (owner/name), or a baseline: copy-last-frame, mean-frame,
     blank-frame, optical-flow."""
-    data: str
-    """"digits", "stochastic-digits", or where your own are: an HDF5 file, a folder of them or of videos, a folder with
-    one of these for each split."""
     out: Path
     """Results file, .json."""
     protocol: Protocol = "ours"
@@ -46,16 +43,6 @@ class Evaluate:
     """Whether FVD sees the observed frames too."""
     metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "fvd", "diversity")
     """What is measured. All but psnr and ssim take long without a GPU."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which part of the data."""
-    stride: int = 1
-    """Of the frames of your own data, every so many is taken."""
-    seed: int = 0
-    """Of the noise and of the choice of clips."""
-    image_size: DisallowNone[tuple[int, int] | None] = None
-    """For a baseline, where the data leave it open: height and width in pixels."""
-    channels: DisallowNone[Literal[1, 3] | None] = None
-    """The same: 1 (gray) or 3 (RGB)."""
     batch: int = 4
     """Clips that are predicted together, with all their trajectories."""
     cache: DisallowNone[Path | None] = None
@@ -100,21 +87,13 @@ class Evaluate:
         return 0
 
     def _evaluation(self, device):
-        from lgcvd.evaluation import Evaluation, find_predictor, open_clips, shape_of
+        from lgcvd.evaluation import Evaluation, find_predictor
         from lgcvd.protocols import PROTOCOLS
 
         names = ("context", "frames", "clips", "trajectories", "sampler", "steps", "fvd_observed")
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         protocol = replace(PROTOCOLS[self.protocol], **changed)
-        predictor = find_predictor(self.model, sampler=protocol.sampler, steps=protocol.steps, device=device)
-        shape = predictor.shape or shape_of(self.data, self.split, self.image_size, self.channels)
-        clips = open_clips(
-            self.data,
-            frames=protocol.context + protocol.frames,
-            clips=protocol.clips,
-            seed=self.seed,
-            split=self.split,
-            shape=shape,
-            stride=self.stride,
-        )
+        sampling = {name: getattr(protocol, name) for name in ("sampler", "steps", "spacing")}
+        predictor = find_predictor(self.model, device=device, **sampling)
+        clips = self.open(protocol.clips, protocol.context + protocol.frames, predictor.shape)
         return Evaluation(predictor, clips, protocol, self.seed, self.metrics, device, self.cache)

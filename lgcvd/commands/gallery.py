@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from tyro.conf import DisallowNone
-
-from lgcvd.commands.common import Device, Sampler, find_device
+from lgcvd.commands.common import Device, OfClips, Sampler, find_device
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
 
 
-@dataclass(frozen=True)
-class Gallery:
+@dataclass(frozen=True, kw_only=True)
+class Gallery(OfClips):
     """Show what several models make of the same clips: predictions, generation, infilling and interpolation."""
 
     models: tuple[str, ...]
     """Models and baselines in the order of their rows, as `lgcvd evaluate` takes them."""
-    data: str
-    """Data, as `lgcvd evaluate` takes them."""
     out: Path
     """Folder for prediction.gif, generation-MODEL.gif, interpolation.png and infilling.png."""
     clips: int = 4
@@ -32,16 +27,6 @@ class Gallery:
     """How to denoise."""
     steps: int = DEFAULT_STEPS
     """Denoising steps a window."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which part of the data."""
-    stride: int = 1
-    """Of the frames of your own data, every so many is taken."""
-    seed: int = 0
-    """Of the noise and of the choice of clips."""
-    image_size: DisallowNone[tuple[int, int] | None] = None
-    """For baselines alone, where the data leave it open: height and width in pixels."""
-    channels: DisallowNone[Literal[1, 3] | None] = None
-    """The same: 1 (gray) or 3 (RGB)."""
     all_frames_strip: bool = False
     """Also every frame of each clip side by side, as papers show them."""
     fps: float = 5.0
@@ -54,7 +39,7 @@ class Gallery:
         from lgcvd.baselines import BASELINES
         from lgcvd.checkpoints import load
         from lgcvd.errors import UserError
-        from lgcvd.evaluation import find_predictor, of_model, open_clips, shape_of
+        from lgcvd.evaluation import find_predictor, of_model
 
         if not self.models:
             raise UserError("a gallery needs at least one model or baseline: name it with --models.")
@@ -73,15 +58,7 @@ class Gallery:
         if len({predictor.name for predictor in predictors}) < len(predictors):
             raise UserError("two of the models have the same name: give each once.")
         shape = next((p.shape for p in predictors if p.shape), None)
-        clips = open_clips(
-            self.data,
-            frames=self.context + self.frames,
-            clips=self.clips,
-            seed=self.seed,
-            split=self.split,
-            shape=shape or shape_of(self.data, self.split, self.image_size, self.channels),
-            stride=self.stride,
-        )
+        clips = self.open(self.clips, self.context + self.frames, shape)
         shown = gallery.Gallery(clips, predictors, models, self.context, self.seed, sampling, self.fps, device)
         for line in shown.save(self.out, self.all_frames_strip):
             print(line)
