@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
@@ -17,6 +18,12 @@ from lgcvd.video import from_uint8
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("facts", deadline=None)  # how long an example takes is not what is tested
 hypothesis.settings.load_profile("facts")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """A process that does not come to its end when its tests have come to theirs shows where it hangs, and ends."""
+    faulthandler.dump_traceback_later(300, exit=True)
 
 
 def perturbed(model: LGCVD, seed: int = 0) -> LGCVD:
