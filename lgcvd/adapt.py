@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import time
@@ -33,7 +32,7 @@ from lgcvd.trainer import TrainStep, generator_for, train
 RECIPE = TrainConfig(
     iterations=10**9,  # as many as the time allows
     batch_size=4,
-    rate=3e-4,
+    rate=1e-3,
     beta2=0.99,
     warmup=10,
     clip_grad=1.0,
@@ -91,8 +90,8 @@ def split_in_time(videos: Videos, share: float, least: int) -> tuple[Stretches, 
     """The first frames of every video, to train on, and all that come after them, to judge by.
 
     No frame is in both, and every held-out frame comes after all that are trained on. Held out are ``share`` of a
-    video's frames, but at least ``least``, which also remain to be trained on; of a video that is too short for both
-    nothing is held out. ``UserError`` if there is no other.
+    video's frames, but at least ``least``, which also remain to be trained on. A video that is too short for both is
+    trained on as a whole, one of fewer than ``least`` frames is left out. ``UserError`` if nothing could be held out.
     """
     if not 0 < share < 1:
         raise UserError(f"the share that is held out must be above 0 and below 1, not {share:g}.")
@@ -102,7 +101,8 @@ def split_in_time(videos: Videos, share: float, least: int) -> tuple[Stretches, 
             f"{2 * least} are needed, {least} to train on and {least} to judge by; take a longer clip."
         )
     ends = [n if n < 2 * least else n - min(max(round(share * n), least), n - least) for n in videos.lengths]
-    first, last = [range(end) for end in ends], [range(end, n) for end, n in zip(ends, videos.lengths, strict=True)]
+    first = [range(end if end >= least else 0) for end in ends]
+    last = [range(end, n) for end, n in zip(ends, videos.lengths, strict=True)]
     return Stretches(videos, first), Stretches(videos, last)
 
 
@@ -161,7 +161,7 @@ class Adaptation:
     def best_iteration(self) -> int:
         return min(self.losses, key=self.losses.get)
 
-    def steps(self, minutes: float = math.inf) -> Iterator[AdaptStep]:
+    def steps(self, minutes: float = 2.0) -> Iterator[AdaptStep]:
         """Train from the original on; yield after every iteration, until the time or ``config.iterations`` are over.
 
         The held-out loss is measured before, and ``LOOKS`` times at even distances, at the end last; its time counts.
@@ -190,8 +190,6 @@ class Adaptation:
         if step.iteration in self.losses:
             return
         candidate = deepcopy(step.model).requires_grad_(False)
-        for weight in candidate.parameters():
-            weight.copy_(weight.half())  # as it will be saved
         loss = self._held_out_loss(candidate)
         if loss < min(self.losses.values()):
             self.best = candidate
@@ -278,7 +276,7 @@ class Adaptation:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
                 part = Path(part)
-                save(self.best, part, self.about(folder.name), torch.float16)
+                save(self.best, part, self.about(folder.name))
                 video.write_video(part / "held-out.mp4", video.panel_frames(films, k), fps)
                 video.write_image(part / "held-out.png", video.filmstrip(films, k))
                 video.write_json(part / RECORD, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ class Adapt:
     """Read the clips at so many frames a second; left out, every frame is taken."""
     held_out: float = 0.25
     """Share of every clip, its end, that is not trained on."""
-    rate: float = 3e-4
+    rate: float = 1e-3
     """Learning rate."""
     batch_size: int = 4
     """Clips an iteration."""
@@ -44,8 +45,8 @@ class Adapt:
         from lgcvd.checkpoints import load
         from lgcvd.progress import progress_bar
 
-        if not self.minutes > 0:
-            raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
+        if not 0 < self.minutes < math.inf:
+            raise UserError(f"minutes must be above 0 and have an end, not {self.minutes:g}.")
         if self.out.resolve() == Path(self.model).resolve():
             raise UserError(f"{self.out} is the model that is adapted, which stays as it is: choose another --out.")
         check_folder(self.out)
@@ -55,8 +56,12 @@ class Adapt:
             print(note, file=sys.stderr)
         settings = {name: getattr(self, name) for name in ("rate", "batch_size", "seed")}
         adaptation = Adaptation(model, videos, replace(RECIPE, **settings), share=self.held_out)
+        for name, length in zip(videos.names, adaptation.trained.lengths, strict=True):
+            if not length:
+                print(f"{name} is shorter than a training clip: it is left out", file=sys.stderr)
         trained, held_out = (sum(part.lengths) for part in (adaptation.trained, adaptation.held_out))
-        print(f"{len(videos.names)} clips: {trained} frames to train on, the {held_out} after them to judge by")
+        count = len(videos.names)
+        print(f"{count} clip{'s' * (count > 1)}: {trained} frames to train on, the {held_out} after them to judge by")
         seconds = 60 * self.minutes
         with (
             stop_signals() as received,
@@ -73,9 +78,9 @@ class Adapt:
         if adaptation.improved:
             print(table(adaptation.save(self.out)))
             print(
-                f"{self.out}: better than {self.model} after {adaptation.best_iteration} iterations; held-out.png and"
+                f"{self.out}: {self.model} after {adaptation.best_iteration} iterations; held-out.png and .mp4 show it"
             )
-            print(f"held-out.mp4 there show it; to use it: lgcvd predict CLIP --model {self.out}")
+            print(f"to use it: lgcvd predict CLIP --model {self.out}")
             code = 0
         else:
             before, best = adaptation.losses[0], min(loss for at, loss in adaptation.losses.items() if at)
