@@ -32,7 +32,7 @@ from lgcvd.trainer import TrainStep, generator_for, train
 RECIPE = TrainConfig(
     iterations=10**9,  # as many as the time allows
     batch_size=4,
-    rate=1e-3,
+    rate=5e-4,
     beta2=0.99,
     warmup=10,
     clip_grad=1.0,

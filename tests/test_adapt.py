@@ -244,8 +244,14 @@ def test_an_adapted_model_is_one_of_ours(
     options = ["--frames", "1", "--steps", "1", "--out", str(tmp_path / "film.mp4")]
     assert main(["predict", str(clip), "--model", str(out), *options]) == 0
     first = (out / "model.safetensors").read_bytes()
-    assert adapt(model, clip, out, "--rate", "0.01", "--seed", "1") == 0  # an earlier adaptation is replaced
+    (tmp_path / "clips").mkdir()
+    clip.rename(tmp_path / "clips" / "long.gif")
+    write_gif(tmp_path / "clips" / "short.gif", grays(13), [100] * 13)
+    assert adapt(model, tmp_path / "clips", out, "--rate", "0.01") == 0  # an earlier adaptation is replaced
     assert (out / "model.safetensors").read_bytes() != first
+    told = capsys.readouterr()
+    assert "2 clips: 26 frames to train on, the 14 after them to judge by" in told.out
+    assert "short.gif is shorter than a training clip: it is left out" in told.err
 
 
 def test_what_does_not_get_better_is_not_written(

@@ -31,7 +31,7 @@ class Adapt:
     """Read the clips at so many frames a second; left out, every frame is taken."""
     held_out: float = 0.25
     """Share of every clip, its end, that is not trained on."""
-    rate: float = 1e-3
+    rate: float = 5e-4
     """Learning rate."""
     batch_size: int = 4
     """Clips an iteration."""
