@@ -1,5 +1,6 @@
 """lgcvd: video diffusion with local-global context guidance. Read rollout -> models -> unet for the method."""
 
+from lgcvd.adapt import Adaptation
 from lgcvd.baselines import BASELINES
 from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.config import PRESETS, ModelConfig, Preset, TrainConfig
@@ -26,6 +27,7 @@ __all__ = [
     "SAMPLERS",
     "TASKS",
     "About",
+    "Adaptation",
     "BlockMasking",
     "Context",
     "DistillStep",

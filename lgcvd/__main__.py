@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import subcommand
 
 from lgcvd.commands.ablate import Ablate
+from lgcvd.commands.adapt import Adapt
 from lgcvd.commands.common import in_words
 from lgcvd.commands.compare import Compare
 from lgcvd.commands.distill import Distill
@@ -64,6 +65,7 @@ def _parse(argv: list[str]):
         "evaluate": Evaluate,
         "compare": Compare,
         "gallery": Gallery,
+        "adapt": Adapt,
         "ablate": Ablate,
         "distill": Distill,
         "evaluate-digits": EvaluateDigits,

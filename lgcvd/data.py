@@ -91,17 +91,17 @@ class Shards:
 
 
 class VideoFiles:
-    """Videos (``lgcvd.video.VIDEOS``) anywhere below a folder, decoded into memory, cut and scaled to ``shape``."""
+    """Videos and folders of pictures, name -> path, decoded into memory, cut and scaled to ``shape`` (H, W, C).
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int]):
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
-        if not paths:
-            raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
+    fps: as for ``lgcvd.video.read_clip``.
+    """
+
+    def __init__(self, paths: dict[str, Path], shape: tuple[int, int, int], fps: float | None = None):
         self.split, self.shape, size = "", shape, 0
         self._frames, self.fps, self.skipped, self.notes = [], [], [], []
-        self.names = [path.relative_to(folder).as_posix() for path in paths]
-        for name, path in zip(self.names, paths, strict=True):
-            pixels = read_pixels(path, shape[:2], shape[2], max_frames=10**9)
+        self.names = list(paths)
+        for name, path in paths.items():
+            pixels = read_pixels(path, shape[:2], shape[2], fps=fps, max_frames=10**9)
             self._frames.append(pixels.frames.transpose(0, 2, 3, 1))
             self.fps.append(pixels.fps)
             if pixels.damage:
@@ -109,8 +109,8 @@ class VideoFiles:
             size += self._frames[-1].nbytes
             if size > MOST_DECODED:
                 raise UserError(
-                    f"{folder} holds more than {MOST_DECODED >> 30} GB of frames: convert it with "
-                    "data_tools/folder_convert.py first."
+                    f"{len(paths)} videos hold more than {MOST_DECODED >> 30} GB of frames: take fewer, or convert "
+                    "them with data_tools/folder_convert.py first."
                 )
         self.lengths = [len(frames) for frames in self._frames]
 
@@ -258,10 +258,22 @@ def open_videos(path: Path, shape: tuple[int, int, int]) -> Videos:
         raise UserError(f"there is no data {path}: give a folder, an HDF5 file, or one of {', '.join(GENERATED)}.")
     if path.is_dir():
         shards = shard_paths(path)
-        return Shards(shards) if shards else VideoFiles(path, shape)
+        return Shards(shards) if shards else VideoFiles(_named_below(path), shape)
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path} is no HDF5 file ({', '.join(SUFFIXES)}): give one, or the folder of the videos.")
     return Shards([path])
+
+
+def _named_below(folder: Path) -> dict[str, Path]:
+    paths = videos_below(folder)
+    if not paths:
+        raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def videos_below(folder: Path) -> list[Path]:
+    """Videos (``lgcvd.video.VIDEOS``) anywhere below a folder."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
 
 
 def _digits(

@@ -65,7 +65,7 @@ def test_help_is_quick_and_names_every_verb():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for verb in (*lgcvd.TASKS, "train", "ablate", "evaluate-digits", "models", "import-released"):
+    for verb in (*lgcvd.TASKS, "train", "adapt", "ablate", "evaluate-digits", "models", "import-released"):
         assert verb in run.stdout
 
 
