@@ -11,7 +11,6 @@ os.environ["NO_PROXY"] = f"{os.environ.get('NO_PROXY', '')},localhost,127.0.0.1"
 import argparse
 import html
 import logging
-import shutil
 import signal
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import pandas as pd
 import torch
 
 import lgcvd
-from lgcvd import context, metrics, video
+from lgcvd import context, examples, metrics, video
 from lgcvd.commands.tasks import VERBS, Material
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
@@ -54,15 +53,14 @@ TASKS = {
 }
 """Name -> what it is called on the page, and what its number of frames counts."""
 
-EXAMPLES = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
-"""Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
-PUSHING = Path(lgcvd.__file__).parent / "assets" / "examples"
-"""Clips of simulated pushing, for models in colour."""
 OFFER = {
     1: "Or continue one of these: three bounce, three turn at random.",
     3: "Or continue one of these simulated pushes.",
 }
 """Said above the examples for a gray model, and for one in colour."""
+OFFER_WITH_HANDS = "Or continue one of these: four simulated pushes, two grasps of a real robot."
+HANDS_MB = sum(clip.size for clip in examples.HANDS) / 1e6
+FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from GitHub)"
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SAME = gr.skip()
@@ -357,14 +355,20 @@ def frame_scores(truth: torch.Tensor, window: lgcvd.Window) -> pd.DataFrame | No
     )
 
 
-def make_examples(folder: Path) -> dict[int, list[str]]:
-    """The example clips for models with 1 and with 3 channels as GIF files, which keep their pixels as they are."""
-    gray, colour = [], [shutil.copy(path, folder) for path in sorted(PUSHING.glob("*.gif"))]
-    for number, (motion, index) in enumerate(EXAMPLES, 1):
-        digits = lgcvd.MovingDigits("test", motion=motion)
-        gray.append(str(folder / f"moving-digits-{number}.gif"))
-        video.write_video(gray[-1], video.from_uint8(digits[index]), video.PICTURE_FPS)
-    return {1: gray, 3: [str(path) for path in colour]}
+def fetch_hands(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Status while the clips of real hands are fetched, and at last the clips in ``folder``; none if that fails."""
+    before, total = 0, sum(clip.size for clip in examples.HANDS)
+    try:
+        for clip in examples.HANDS:
+            for there in examples.fetch(clip):
+                done = before + there
+                yield status(f"Downloading: {done / 1e6:.1f} of {total / 1e6:.1f} MB", "busy", done / total), []
+            before += clip.size
+        clips = [str(examples.write_hands(clip, folder)) for clip in examples.HANDS]
+    except UserError as error:
+        yield status(str(error), "error"), []
+        return
+    yield "", clips
 
 
 THEME = gr.themes.Default(
@@ -391,7 +395,8 @@ CSS = """
 #examples button.selected::after { content: ""; position: absolute; inset: 0; border: 3px solid #0ea5e9;
   border-radius: inherit; }
 #seen img { image-rendering: pixelated; max-height: 9rem; object-fit: contain; }
-#status .html-container, #note .html-container { padding: 0; }
+#status .html-container, #note .html-container, #fetching .html-container { padding: 0; }
+#fetching:not(:has(.status)) { display: none; }
 .status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: .8rem 1rem;
   background: var(--background-fill-secondary); }
 .status p { margin: 0; }
@@ -410,11 +415,23 @@ CSS = """
 
 def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     """The page. ``models``: names or folders for ``lgcvd.load``, the first is chosen; ``folder`` keeps the examples."""
-    examples = make_examples(folder or Path(tempfile.mkdtemp(prefix="lgcvd-examples-")))
+    folder = folder or Path(tempfile.mkdtemp(prefix="lgcvd-examples-"))
+    shipped = examples.write_examples(folder)
+    hands: list[str] = []  # once someone has asked for them
+
+    def of_hands(model: str) -> bool:
+        return examples.is_of_hands(load(model).about.data) and load(model).config.channels == 3
+
+    def clips_for(model: str) -> list[str]:
+        """Examples of the kind that a model knows."""
+        return [*map(str, shipped[load(model).config.channels]), *(hands if of_hands(model) else [])]
+
+    def offer_for(model: str) -> str:
+        return OFFER_WITH_HANDS if hands and of_hands(model) else OFFER[load(model).config.channels]
 
     def offered(model: str, example: int) -> str:
-        """An example of the kind that a model knows; the first where it has fewer than the one before."""
-        clips = examples[load(model).config.channels]
+        """One of them; the first where there are fewer than for the model before."""
+        clips = clips_for(model)
         return clips[example if example < len(clips) else 0]
 
     def on_look(upload: str | None, example: int, model: str, start: int):
@@ -424,8 +441,23 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         yield from predict(run, upload or offered(model, example), model, *settings)
 
     def on_model(name: str):
-        channels = load(name).config.channels
-        return OFFER[channels], gr.update(value=examples[channels], selected_index=0), 0
+        more = gr.update(visible=of_hands(name) and not hands)
+        return offer_for(name), gr.update(value=clips_for(name), selected_index=0), 0, more, ""
+
+    def on_fetch():
+        for told, clips in fetch_hands(folder):
+            if clips:
+                hands[:] = clips
+            yield gr.update(interactive=False), told
+        yield gr.update(interactive=True), told
+
+    def on_fetched(name: str):
+        """The first of the clips of hands is chosen; nothing changes where they could not be fetched."""
+        if not hands or not of_hands(name):
+            return [SAME] * 6
+        first = len(clips_for(name)) - len(hands)
+        gallery = gr.update(value=clips_for(name), selected_index=first, elem_classes=[])
+        return offer_for(name), gallery, first, gr.update(visible=False), "", None
 
     def on_begin():
         new, view = begin()
@@ -451,13 +483,12 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 upload = gr.File(label="Your clip", file_types=["video", ".gif"], height=130)
-                channels = load(models[0]).config.channels
-                offer = gr.Markdown(OFFER[channels], elem_id="or")
+                offer = gr.Markdown(offer_for(models[0]), elem_id="or")
                 gallery = gr.Gallery(
-                    examples[channels],
+                    clips_for(models[0]),
                     show_label=False,
                     container=False,
-                    columns=len(EXAMPLES),
+                    columns=6,
                     object_fit="contain",
                     allow_preview=False,
                     selected_index=0,
@@ -465,6 +496,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     buttons=[],
                     elem_id="examples",
                 )
+                more = gr.Button(FETCH_HANDS, size="sm", visible=of_hands(models[0]), elem_id="hands")
+                fetching = gr.HTML(elem_id="fetching")
                 seen = gr.Image(
                     label="As the model sees it",
                     type="filepath",
@@ -540,7 +573,11 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             concurrency_limit=2,
             **looking,
         )
-        model.change(on_model, model, [offer, gallery, example], **quiet)
+        offers = [offer, gallery, example, more, fetching]
+        model.change(on_model, model, offers, **quiet)
+        more.click(on_fetch, None, [more, fetching], concurrency_limit=1, **quiet).then(
+            on_fetched, model, [*offers, upload], **quiet
+        )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
         task.change(on_task, task, [start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)

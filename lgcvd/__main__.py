@@ -21,6 +21,7 @@ from lgcvd.commands.compare import Compare
 from lgcvd.commands.distill import Distill
 from lgcvd.commands.evaluate import Evaluate
 from lgcvd.commands.evaluate_digits import EvaluateDigits
+from lgcvd.commands.examples import Examples
 from lgcvd.commands.gallery import Gallery
 from lgcvd.commands.models import ImportReleased, Models
 from lgcvd.commands.tasks import VERBS
@@ -69,6 +70,7 @@ def _parse(argv: list[str]):
         "ablate": Ablate,
         "distill": Distill,
         "evaluate-digits": EvaluateDigits,
+        "examples": Examples,
         "models": Models,
         "import-released": ImportReleased,
     }

@@ -454,15 +454,18 @@ def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its place when all went well, and goes when not."""
+def draft(path: Path, remedy: str = "choose another place") -> Iterator[Path]:
+    """A file beside ``path`` that takes its place when all went well, and goes when not.
+
+    ``remedy``: what the ``UserError`` tells to do where it cannot be written.
+    """
     part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}.") from error
     finally:
         with suppress(OSError):
             part.unlink()

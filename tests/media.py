@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -186,3 +189,34 @@ BAD_CLIPS = {
     "folder with a damaged picture": "1.png cannot be read",
 }
 """Kind -> words that its message has."""
+
+
+@contextmanager
+def serve() -> Iterator[tuple[str, list[tuple[bytes, int | None]], list[str]]]:
+    """A web server of this machine: its address, what it answers, and what it was asked for.
+
+    The answer is the last of the list: bytes, and how many of them it promises if not so many. It knows nothing of
+    what is called missing, and says nothing to what is called silent.
+    """
+    answers, asked, over = [], [], threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if "silent" in self.path:
+                over.wait()
+                return
+            content, promised = answers[-1]
+            self.send_response(404 if "missing" in self.path else 200)
+            self.send_header("Content-Length", str(promised or len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", answers, asked
+        over.set()
+        server.shutdown()

@@ -9,19 +9,21 @@ import sys
 import wave
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from media import serve
 from PIL import Image
 from torch import Tensor
 
 import demo_app
 import lgcvd
 from demo_app import Run, View
-from lgcvd import video
+from lgcvd import examples, video
 
 SETTINGS = {"start": 0, "frames": 7, "sampler": "ddim", "steps": 2, "seed": 3}
 
@@ -242,16 +244,6 @@ def test_no_bytes_break_the_page(clip, model, tmp_path, suffix, junk, keep, skip
         assert 'class="status error"' in note or 'class="status note"' in note
 
 
-def test_examples_are_clips_of_the_kind_that_a_model_knows(tmp_path, model):
-    examples = demo_app.make_examples(tmp_path)
-    assert {channels: len(paths) for channels, paths in examples.items()} == {1: 6, 3: 4}
-    for channels, paths in examples.items():
-        for path in paths:
-            frames = video.read_pixels(path, (64, 64), 3).frames
-            assert len(frames) == 30
-            assert (frames[:, 0] == frames[:, 2]).all() == (channels == 1)
-
-
 def test_a_model_in_colour_is_offered_the_pushes(model, tmp_path):
     config = replace(lgcvd.PRESETS["tiny"].model, channels=3, dim=24)
     lgcvd.save(lgcvd.LGCVD(config), tmp_path / "colour")
@@ -259,13 +251,53 @@ def test_a_model_in_colour_is_offered_the_pushes(model, tmp_path):
         app = demo_app.build_app(names, tmp_path)
         assert any(said in getattr(block, "value", "") for block in app.blocks.values() if block.elem_id == "or")
     change = next(function.fn for function in app.fns.values() if function.name == "on_model")
-    words, gallery, example = change(str(tmp_path / "colour"))
+    words, gallery, example, more, _ = change(str(tmp_path / "colour"))
     assert "pushes" in words
+    assert not more["visible"], "it was not trained on hands"
     assert [Path(path).name for path in gallery["value"]] == [f"pushing-{i}.gif" for i in (1, 2, 3, 4)]
     assert (gallery["selected_index"], example) == (0, 0)
     look = next(function.fn for function in app.fns.values() if function.name == "on_look")
     for _, note, _ in look(None, 5, str(tmp_path / "colour"), 0):  # the sixth of the examples before
         assert "30 frames, 10 a second. The model sees them in colour" in note
+
+
+@pytest.fixture
+def of_hands(tmp_path: Path) -> str:
+    """A model in colour that says that it was trained on hands."""
+    config = replace(lgcvd.PRESETS["tiny"].model, channels=3, dim=24)
+    lgcvd.save(lgcvd.LGCVD(config), tmp_path / "hands", lgcvd.About(data="robot_hands"))
+    return str(tmp_path / "hands")
+
+
+def test_a_model_of_hands_is_offered_hands_once_they_are_asked_for(model, of_hands, tmp_path, monkeypatch, digits_clip):
+    video.write_video(tmp_path / "episode.mp4", digits_clip[0], 10)
+    episode = (tmp_path / "episode.mp4").read_bytes()
+    clip = examples.RemoteClip("hands-1", "episode.mp4", len(episode), sha256(episode).hexdigest())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(examples, "HANDS", (clip, replace(clip, name="hands-2")))
+    app = demo_app.build_app([of_hands, model], tmp_path)
+    on = {function.name: function.fn for function in app.fns.values()}
+    with serve() as (address, answers, asked):
+        monkeypatch.setenv(examples.SOURCE_VARIABLE, address)
+        answers.append((episode[:-1], None))
+        *_, (button, told) = on["on_fetch"]()
+        assert "is not that clip" in told
+        assert button["interactive"], "one can try again"
+        assert on["on_fetched"](of_hands) == [demo_app.SAME] * 6
+        assert on["on_model"](of_hands)[3]["visible"]
+        answers.append((episode, None))
+        *busy, (_, told) = on["on_fetch"]()
+        assert "Downloading" in busy[0][1]
+        assert told == ""
+        assert len(asked) == 2, "the second clip has the same file here"
+    assert on["on_fetched"](model) == [demo_app.SAME] * 6, "the visitor has chosen another model meanwhile"
+    words, gallery, example, button, _, upload = on["on_fetched"](of_hands)
+    assert "real robot" in words
+    assert [Path(path).name for path in gallery["value"][4:]] == ["hands-1.gif", "hands-2.gif"]
+    assert (gallery["selected_index"], example, button["visible"], upload) == (4, 4, False, None)
+    for _, note, _ in on["on_look"](None, example, of_hands, 0):
+        assert "14 frames, 10 a second. The model sees them in colour" in note
+    assert len(on["on_model"](model)[1]["value"]) == 6
 
 
 def test_the_page_offers_the_models_it_is_given_and_bounds_its_queue(model, tmp_path):

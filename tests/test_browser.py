@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -9,15 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlparse
 
 import av
 import pytest
+from media import serve
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import lgcvd
 from lgcvd import video
+from lgcvd.examples import SOURCE_VARIABLE
 
 pytestmark = [pytest.mark.app, pytest.mark.slow]
 
@@ -26,7 +31,7 @@ PATIENCE = 240
 """Seconds that anything may take on a busy machine; nothing waits longer than it must."""
 
 WATCHED_START = """
-import runpy, sys
+import json, os, runpy, sys
 log = open(sys.argv[1], "a", buffering=1)
 def watch(event, args):
     if event == "socket.connect" and isinstance(args[1], tuple):
@@ -34,10 +39,12 @@ def watch(event, args):
     elif event == "socket.getaddrinfo" and args[0]:
         log.write(f"{args[0]}\\n")
 sys.addaudithook(watch)
+from lgcvd import examples
+examples.HANDS = [examples.RemoteClip(*clip) for clip in json.loads(os.environ["HANDS"])]
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a script and notes every host that its process connects to or looks up."""
+"""Runs a script and notes every host that its process connects to or looks up; the clips of hands are smaller ones."""
 
 THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}
 FLAGS = [
@@ -67,16 +74,17 @@ def browser() -> Iterator[Browser]:
 class Server:
     """The demo in a process of its own."""
 
-    def __init__(self, model: Path, folder: Path) -> None:
+    def __init__(self, models: list[Path], folder: Path, settings: dict[str, str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.url, self.hosts, self.output = f"http://127.0.0.1:{port}/", folder / "hosts.txt", folder / "output.txt"
         command = [sys.executable, "-c", WATCHED_START, self.hosts, "demo_app.py", "--port", str(port)]
         quiet = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}  # opens no browser
-        quiet["TMPDIR"] = str(folder)
+        quiet |= {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(folder / "cache")} | settings
+        offered = [argument for model in models for argument in ("--model", model)]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [*command, "--share", "no", "--model", model], cwd=ROOT, env=quiet, stdout=output, stderr=output
+                [*command, "--share", "no", *offered], cwd=ROOT, env=quiet, stdout=output, stderr=output
             )
         end = time.monotonic() + PATIENCE
         while self.url not in self.output.read_text():
@@ -86,11 +94,26 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The demo with a tiny model of random weights, chosen, beside the shipped ones; not started without a browser."""
+def other_side() -> Iterator[tuple[str, list, list[str]]]:
+    """What takes the place of GitHub: its address, what it answers, what it was asked for."""
+    with serve() as side:
+        yield side
+
+
+@pytest.fixture(scope="module")
+def server(
+    browser: Browser, clip: Path, other_side: tuple[str, list, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The demo with tiny models of random weights, the first one chosen, beside the shipped ones; not started without a
+    browser."""
     folder = tmp_path_factory.mktemp("demo")
-    lgcvd.save(lgcvd.LGCVD(lgcvd.PRESETS["tiny"].model), folder / "tiny")
-    server = Server(folder / "tiny", folder)
+    tiny = lgcvd.PRESETS["tiny"].model
+    lgcvd.save(lgcvd.LGCVD(tiny), folder / "tiny")
+    lgcvd.save(lgcvd.LGCVD(replace(tiny, channels=3, dim=24)), folder / "grasping", lgcvd.About(data="robot_hands"))
+    episode = clip.read_bytes()
+    hands = [(f"hands-{i}", f"{i}.mp4", len(episode), sha256(episode).hexdigest()) for i in (1, 2)]
+    settings = {"HANDS": json.dumps(hands), SOURCE_VARIABLE: other_side[0]}
+    server = Server([folder / "tiny", folder / "grasping"], folder, settings)
     assert list(folder.glob("lgcvd-*"))
     yield server
     server.process.terminate()
@@ -210,6 +233,31 @@ def test_another_task_shows_its_own_settings_and_makes_its_film(page):
     expect(page.locator("#status")).to_contain_text("2 new frames in each of 2 futures")
     expect(page.locator("#film video")).to_be_visible()
     expect(page.locator("#curves canvas, #curves svg.marks")).to_have_count(2)
+
+
+def test_real_hands_are_fetched_only_when_asked_for(page, clip, other_side):
+    _, answers, asked = other_side
+    expect(page.locator("#hands")).to_have_count(0)
+    page.get_by_text("Model, sampler, steps and seed").click()
+    page.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name="grasping").click()
+    expect(page.locator("#or")).to_contain_text("simulated pushes")
+    expect(page.locator("#note")).to_contain_text("in colour")
+    assert not asked
+    answers.append((clip.read_bytes()[:-1], None))
+    page.click("#hands")
+    expect(page.locator("#fetching .error")).to_contain_text("hands-1 is not that clip")
+    set_number(page, "New frames", 6)
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("6 new frames in")
+    answers.append((clip.read_bytes(), None))
+    page.click("#hands")
+    expect(page.locator("#examples button.thumbnail-item")).to_have_count(6)
+    expect(page.locator("#note")).to_contain_text("12 frames, 10 a second")
+    expect(page.locator("#fetching .error")).to_have_count(0)
+    assert asked == ["/1.mp4", "/1.mp4", "/2.mp4"]
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("6 new frames in")
 
 
 def test_the_page_fits_a_phone(page):
