@@ -109,7 +109,7 @@ class VideoFiles:
             size += self._frames[-1].nbytes
             if size > MOST_DECODED:
                 raise UserError(
-                    f"{len(paths)} videos hold more than {MOST_DECODED >> 30} GB of frames: take fewer, or convert "
+                    f"the videos hold more than {MOST_DECODED >> 30} GB of frames: take fewer, or convert "
                     "them with data_tools/folder_convert.py first."
                 )
         self.lengths = [len(frames) for frames in self._frames]

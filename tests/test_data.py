@@ -186,5 +186,5 @@ def test_videos_of_other_sizes_in_one_set_are_told(tmp_path: Path):
 def test_more_video_than_memory_should_hold_is_to_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_clip(tmp_path / "a.mp4", list(np.zeros((4, 16, 16, 3), np.uint8)))
     monkeypatch.setattr(data, "MOST_DECODED", 100)
-    with pytest.raises(UserError, match=r"convert it with data_tools/folder_convert\.py first"):
+    with pytest.raises(UserError, match=r"convert them with data_tools/folder_convert\.py first"):
         data.open(tmp_path, frames=2, shape=(16, 16, 3))
