@@ -77,8 +77,8 @@ and by a memory of everything that it has seen and made so far (the *global cont
 frames, and their last ones become the context of the next window, so the film can go on for as long as you like.
 Which frames it is given makes the task: the first ones, the last ones, both ends, any, or none. Where the clip has the
 frames that are made, the page compares: PSNR and SSIM say how close each of them comes to the true one, beside two
-answers that take no model at all, repeating the nearest given frame and showing a black one. Several futures of one
-clip show what the model is unsure of: where they differ, the heat map is bright.
+answers that take no model at all: *copy* repeats the nearest given frame, *black* shows a black one. Several futures
+of one clip show what the model is unsure of: where they differ, the heat map is bright.
 """
 WELCOME = "Press Predict: the film of what happens next appears here."
 
@@ -207,17 +207,19 @@ def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tupl
             return
         height, width = model.config.image_size
         colours = "gray" if model.config.channels == 1 else "in colour"
+        read_all = "" if not clip.more else f"The clip goes on; its first {count} frames are used. "
         text = (
             f"{count} frames, {clip.fps:g} a second. The model sees them {colours}, {width} x {height} pixels, and is "
-            f"given {k} of them. {clip.note}"
+            f"given {k} of them. {read_all}{clip.note}"
         )
         yield moving, status(text, "note"), gr.update(maximum=max(1, count - k), value=start)
 
 
-def predict(run: Run, path: str, model_name: str, *settings: object, **more: object) -> Iterator[View]:
+def predict(run: Run, path: str, model_name: str, *settings: object, said: str = "", **more: object) -> Iterator[View]:
     """Views of a film while it is made, then of its result; of a sentence if it cannot be made.
 
-    The settings are those of ``Wish``. The files that a view names exist until the next one is asked for.
+    The settings are those of ``Wish``; ``said`` is what the page says of the clip, so that nothing is said twice. The
+    files that a view names exist until the next one is asked for.
     """
     run.begun = True
     if run.stopped:
@@ -227,7 +229,8 @@ def predict(run: Run, path: str, model_name: str, *settings: object, **more: obj
         with tempfile.TemporaryDirectory() as folder:
             yield from _predict(run, Path(folder), path, model_name, Wish(*settings, **more))
     except UserError as error:
-        yield ready(str(error), "error")
+        told = status(str(error), "error") == said
+        yield ready("Nothing was made: see what is said of the clip." if told else str(error), "error")
     except Exception:
         logging.exception("A prediction failed.")
         yield ready("This prediction failed, and it is the page's fault: try other settings or another clip.", "error")
@@ -284,12 +287,8 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
 
     def film(window: lgcvd.Window, name: str) -> str:
         shown = panels(window)
-        unknown = {"truth": shown["prediction"][:0]} if list(shown) == ["prediction"] else {}
-        video.write_video(
-            folder / name,
-            video.panel_frames(unknown | shown, window.given, height=PANEL_HEIGHT[len(shown) > 2]),
-            material.fps,
-        )
+        frames = video.panel_frames(shown, window.given, height=PANEL_HEIGHT[len(shown) > 2])
+        video.write_video(folder / name, frames, material.fps)
         return str(folder / name)
 
     for window in windows:
@@ -340,7 +339,7 @@ def frame_scores(truth: torch.Tensor, window: lgcvd.Window) -> pd.DataFrame | No
     films = window.video.cpu()
     answers = {"prediction" if len(films) == 1 else "first future": films[:1, new]}
     if known:
-        answers["nearest given frame"] = truth[None, [min(known, key=lambda k, i=index: abs(k - i)) for index in new]]
+        answers["copy"] = truth[None, [min(known, key=lambda k, i=index: abs(k - i)) for index in new]]
     answers["black"] = torch.full_like(wanted, -1)
     return pd.concat(
         pd.DataFrame(
@@ -378,7 +377,8 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
     radius_size="lg",
 ).set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")
-COLOURS = {"prediction": "#0ea5e9", "first future": "#0ea5e9", "nearest given frame": "#f59e0b", "black": "#94a3b8"}
+COLOURS = {"prediction": "#0ea5e9", "first future": "#0ea5e9", "copy": "#f59e0b", "black": "#94a3b8"}
+"""Of the answers; the names are short, since a telephone's screen cuts the legend off."""
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
 #intro h1 { font-size: 2rem; letter-spacing: -.02em; margin: .5rem 0 .3rem; }
@@ -395,6 +395,7 @@ CSS = """
 #examples button.selected::after { content: ""; position: absolute; inset: 0; border: 3px solid #0ea5e9;
   border-radius: inherit; }
 #seen img { image-rendering: pixelated; max-height: 9rem; object-fit: contain; }
+#film video { max-height: 26rem; }
 #status .html-container, #note .html-container, #fetching .html-container { padding: 0; }
 #fetching:not(:has(.status)) { display: none; }
 .status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: .8rem 1rem;
@@ -437,8 +438,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     def on_look(upload: str | None, example: int, model: str, start: int):
         yield from look(upload or offered(model, example), model, start, picture=upload is not None)
 
-    def on_predict(run: Run, upload: str | None, example: int, model: str, *settings):
-        yield from predict(run, upload or offered(model, example), model, *settings)
+    def on_predict(run: Run, said: str, upload: str | None, example: int, model: str, *settings):
+        yield from predict(run, upload or offered(model, example), model, *settings, said=said)
 
     def on_model(name: str):
         more = gr.update(visible=of_hands(name) and not hands)
@@ -472,7 +473,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
 
     def on_task(task: str):
         own = [gr.update(visible=task == name) for name in ("infill", "slowmo", "reconstruct")]
-        return gr.update(visible=task != "generate"), gr.update(label=TASKS[task][1]), *own
+        most = min(DEFAULT_NEW_FRAMES, VERBS[task].frames)  # as on the command line, but seconds, not a minute
+        return gr.update(visible=task != "generate"), gr.update(label=TASKS[task][1], value=most), *own
 
     def choose(event: gr.SelectData):
         return event.index, None, gr.update(elem_classes=[])
@@ -520,13 +522,32 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=2**31, precision=0, label="Seed")
                 with gr.Accordion("Advanced: futures, memory, guidance", open=False):
                     futures = gr.Slider(1, MAX_FUTURES, 1, step=1, precision=0, label="Futures, made at once")
-                    memory = gr.Dropdown(list(lgcvd.MEMORIES), value="decay", label="Memory of earlier windows")
-                    with gr.Row():
-                        local_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance: frames")
-                        memory_guidance = gr.Slider(0, 5, 1, step=0.1, label="Guidance: memory")
-                    with gr.Row():
-                        spacing = gr.Dropdown(list(SPACINGS), value=DEFAULT_SPACING, label="Where steps lie")
-                        threshold = gr.Dropdown(list(THRESHOLDS), value="clip", label="Range of guesses")
+                    memory = gr.Dropdown(
+                        list(lgcvd.MEMORIES),
+                        value="decay",
+                        label="Memory of earlier windows",
+                        info="It fades (decay), keeps all alike (mean), the last one alone, or none.",
+                    )
+                    local_guidance = gr.Slider(
+                        0, 5, 1, step=0.1, label="Guidance: frames", info="1 is off; more exaggerates what they tell."
+                    )
+                    memory_guidance = gr.Slider(
+                        0, 5, 1, step=0.1, label="Guidance: memory", info="1 is off; more exaggerates what it tells."
+                    )
+                    spacing = gr.Dropdown(
+                        list(SPACINGS),
+                        value=DEFAULT_SPACING,
+                        label="Where steps lie",
+                        info="Evenly between noise and clip (trailing, ends), or denser where little noise is left "
+                        "(quadratic, karras).",
+                    )
+                    threshold = gr.Dropdown(
+                        list(THRESHOLDS),
+                        value="clip",
+                        label="Range of guesses",
+                        info="After every step, pixels outside black and white are cut off (clip), scaled into range "
+                        "with the others (dynamic), or kept (none).",
+                    )
                 with gr.Row():
                     predict_button = gr.Button("Predict", variant="primary", scale=3, elem_id="predict")
                     stop_button = gr.Button("Stop", scale=1, min_width=80, interactive=False, elem_id="stop")
@@ -587,7 +608,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         made = waiting.then(
             on_predict,
             [
-                *(run, upload, example, model),
+                *(run, note, upload, example, model),
                 *(start, frames, sampler, steps, seed, task, missing, factor, level),
                 *(spacing, threshold, local_guidance, memory_guidance, memory, futures),
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 from collections.abc import Collection, Sequence
@@ -77,6 +78,8 @@ def _parse(argv: list[str]):
     _check_name(argv[:1], verbs, "verb")
     if argv[:1] == ["train"]:
         _check_name(argv[1:2], PRESETS, "preset")
+    chosen = [name for name in argv[: 2 if argv[0] == "train" else 1] if not name.startswith("-")]
+    help_of = " ".join(["lgcvd", *chosen, "--help"])
     named = [
         Annotated[verb, subcommand(name, description=Train.__doc__ if name == "train" else None)]
         for name, verb in verbs.items()
@@ -98,17 +101,61 @@ def _parse(argv: list[str]):
             cause = cause.__context__
         if cause:
             raise cause from None
+        if stop.code and (text := _sentence(messages.getvalue(), help_of)):
+            raise UserError(text) from None
         sys.stderr.write(messages.getvalue())
         raise
 
 
 def _check_name(given: list[str], names: Collection[str], what: str) -> None:
-    """Raise ``UserError`` with the nearest right name for the wrong one that may be ``given``."""
+    """Raise ``UserError`` if no name is ``given``, or a wrong one: with the nearest right one."""
+    if not given:
+        raise UserError(f"give a {what}: there are {', '.join(names)}.")
     for name in given:
         if name not in names and not name.startswith("-"):
             near = get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
             raise UserError(f"there is no {what} {name!r}: {hint}")
+
+
+def _sentence(box: str, help_of: str) -> str:
+    """What tyro tells in a box of several paragraphs, as one sentence; empty if it is no such box.
+
+    ``help_of``: the command that tells the options.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    paragraphs: list[list[str]] = [[]]
+    for row in re.findall(r"^(?:│ |  )(.*?)[ │]*$", plain, re.MULTILINE):  # without UTF-8, the box has no sides
+        if row and set(row.strip()) <= {"─", "-"}:
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(row)
+    what = " ".join(" ".join(paragraphs[0]).split())
+    if not what:
+        return ""
+    if what.startswith("Missing from"):
+        what = f"{' and '.join(_options(paragraphs[0]))} must be given"
+    elif what.startswith("Unrecognized"):
+        _, _, wrong = what.partition(": ")
+        names = re.findall(r"(?<!\S)-[^ ,]+", wrong)  # not what is behind them
+        what = f"there is no {' and no '.join(names) or wrong}"
+        ours = [[name for name, told in _options(rows).items() if f"in {help_of}" in told] for rows in paragraphs[1:]]
+        near = [found[0] for found in ours if found]
+        what += f" (did you mean {' and '.join(near)}?)" if near else ""
+    else:
+        what = what[0].lower() + what[1:].rstrip(".").replace("'. Expected", "': expected")
+    return f"{what}: {help_of} tells all options."
+
+
+def _options(rows: list[str]) -> dict[str, list[str]]:
+    """Options that a paragraph names, each with what it tells of them: that has a deeper indent."""
+    options: dict[str, list[str]] = {}
+    for row in rows:
+        if re.match(r" {4}[^ \[]", row):
+            options.setdefault(row.strip(), [])
+        elif options:
+            options[next(reversed(options))].append(row.strip())
+    return options
 
 
 def _version() -> str:

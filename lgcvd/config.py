@@ -8,7 +8,16 @@ from typing import Literal, get_args
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
 
+MAX_SEED = 2**53
+"""A thousand times as much is what torch still takes."""
 Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
+
+
+def checked_seed(seed: int) -> int:
+    """``seed``, if it can be one: torch would take -1 for another number, and fail at numbers that are too large."""
+    if not 0 <= seed < MAX_SEED:
+        raise UserError(f"seed must be at least 0 and below {MAX_SEED}, not {seed}.")
+    return seed
 
 
 @dataclass(frozen=True)
@@ -180,8 +189,7 @@ class TrainConfig:
         for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.seed < 0:
-            raise UserError(f"seed must be at least 0, not {self.seed}.")
+        checked_seed(self.seed)
 
 
 @dataclass(frozen=True)

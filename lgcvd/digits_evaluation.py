@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lgcvd.baselines import blank_frame, copy_last_frame
+from lgcvd.config import checked_seed
 from lgcvd.digit_classifier import IN_PLACE, recognised
 from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
@@ -246,7 +247,7 @@ def _predict(
             settings = {
                 "sampler": sampler,
                 "steps": steps,
-                "generator": torch.Generator().manual_seed(1000 * seed + index),
+                "generator": torch.Generator().manual_seed(1000 * checked_seed(seed) + index),
             }
             for window in rollout(model, batch.to(device), num_frames=frames, every_step=True, **settings):
                 bar.update(round(index * BATCH + window.fraction * len(batch) - bar.n, 2))

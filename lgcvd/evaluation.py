@@ -27,6 +27,7 @@ from lgcvd import data as clip_data
 from lgcvd import metrics
 from lgcvd.baselines import BASELINES
 from lgcvd.checkpoints import load
+from lgcvd.config import checked_seed
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
@@ -122,8 +123,7 @@ def open_clips(
     what: str, *, frames: int, clips: int, seed: int, shape: Shape, split: Split = "test", stride: int = 1
 ) -> Clips:
     """``clips`` clips of ``frames`` frames: one from each of as many equal parts of the split, where ``seed`` says."""
-    if seed < 0:
-        raise UserError(f"seed must be at least 0, not {seed}.")
+    checked_seed(seed)
     options = {} if stride == 1 else {"stride": stride}
     data = clip_data.open(what, frames=frames, shape=shape, split=split, **options)
     if clips > len(data):

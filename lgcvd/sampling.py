@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lgcvd.config import checked_seed
 from lgcvd.context import ABSENT, Context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
@@ -33,7 +34,7 @@ Predict = Callable[[Tensor, int], Tensor]
 
 def seeded(*seeds: int) -> list[torch.Generator]:
     """A generator a seed: give ``sample`` and ``rollout`` one for each clip of a batch."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [torch.Generator().manual_seed(checked_seed(seed)) for seed in seeds]
 
 
 def randn(like: Tensor, generator: Generators) -> Tensor:

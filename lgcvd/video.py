@@ -71,7 +71,9 @@ class Clip:
     fps: float
     """Frames a second, on average."""
     note: str = ""
-    """Sentences on what the user should know: the file is cut short, or goes on; empty if there is nothing to say."""
+    """Sentences on what the user should know, such as that the file is cut short; empty if there is nothing to say."""
+    more: bool = False
+    """Whether the file goes on behind these frames."""
 
 
 class Pixels(NamedTuple):
@@ -85,6 +87,8 @@ class Pixels(NamedTuple):
     """What is missing, as a sentence; empty if the file is whole."""
     note: str
     """That and all else that the user should know."""
+    more: bool
+    """Whether the file goes on behind these frames."""
 
 
 def from_uint8(frames: Tensor) -> Tensor:
@@ -127,7 +131,7 @@ def read_clip(
     ``min_frames``.
     """
     pixels = read_pixels(path, image_size, channels, fps=fps, start=start, max_frames=max_frames, min_frames=min_frames)
-    return Clip(from_uint8(torch.from_numpy(pixels.frames)), pixels.fps, pixels.note)
+    return Clip(from_uint8(torch.from_numpy(pixels.frames)), pixels.fps, pixels.note, pixels.more)
 
 
 def read_pixels(
@@ -160,11 +164,9 @@ def read_pixels(
         pictures.append(fit(load(), image_size, channels))
     if len(pictures) < min_frames:
         raise UserError(_too_few(path, start, len(pictures), min_frames))
-    notes = []
-    if next(source, None):
-        notes.append(f"{path.name} goes on after frame {start + len(pictures) - 1}; the rest was not read.")
+    more = next(source, None) is not None
     source.close()
-    notes += damage
+    notes = list(damage)
     gaps = [b - a for a, b in pairwise(times)]
     if gaps and max(gaps) > 1.5 * median(gaps) + 0.002:
         notes.append(
@@ -173,7 +175,7 @@ def read_pixels(
         )
     seconds = sum(gaps)
     rate = fps or (round(len(gaps) / seconds, 3) if seconds > 0 else PICTURE_FPS)
-    return Pixels(np.stack(pictures), min(max(rate, MIN_FPS), MAX_FPS), " ".join(damage), " ".join(notes))
+    return Pixels(np.stack(pictures), min(max(rate, MIN_FPS), MAX_FPS), " ".join(damage), " ".join(notes), more)
 
 
 def _too_few(path: Path, start: int, count: int, wanted: int) -> str:
@@ -401,7 +403,7 @@ def check_output(path: str | Path, kinds: Sequence[str] = WRITERS) -> Path:
     """The path, if its suffix is one of ``kinds``: to be called before long work."""
     path = Path(path)
     if path.suffix.lower() not in kinds:
-        raise UserError(f"{path.name!r} names no kind of file that can be written: end it in {' or '.join(kinds)}.")
+        raise UserError(f"{str(path)!r} names no kind of file that can be written: end it in {' or '.join(kinds)}.")
     return path
 
 
@@ -517,9 +519,9 @@ def side_by_side_frames(
     labels: tuple[str, str] = ("truth", "prediction"),
     height: int = 320,
 ) -> Iterator[Tensor]:
-    """``panel_frames`` of what is real and what was made; where ``truth`` is None, its panel says so."""
-    truth = prediction[:0] if truth is None else truth[: len(prediction)]
-    return panel_frames(dict(zip(labels, (truth, prediction), strict=True)), context_frames, {labels[0]}, height)
+    """``panel_frames`` of what is real and what was made; of that alone where ``truth`` is None."""
+    real = {} if truth is None else {labels[0]: truth[: len(prediction)]}
+    return panel_frames(real | {labels[1]: prediction}, context_frames, {labels[0]}, height)
 
 
 def panel_frames(
@@ -558,7 +560,7 @@ def panel_frames(
             else:
                 draw.rectangle((left, top, left + panel_width - 1, top + panel_height - 1), DARK)
                 place = (left + panel_width / 2, top + panel_height / 2)
-                draw.text(place, "the clip ends here" if len(video) else "not known", FAINT, _font(16), anchor="mm")
+                draw.text(place, "the clip ends here", FAINT, _font(16), anchor="mm")
         draw.text((gap, foot + bar + 20), f"frame {index + 1} of {total}", FAINT, _font(15), anchor="ls")
         draw.text((right, foot + bar + 20), state, colour, _font(15), anchor="rs")
         yield from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
@@ -596,7 +598,8 @@ def filmstrip(rows: dict[str, Tensor], context_frames: Given, columns: int = 10,
         middle = gutter + column * (cell_width + gap) + cell_width / 2
         draw.text((middle, foot + 2), str(index + 1), FAINT, _font(15), anchor="ma")
     x = gutter
-    legend = {"observed": OBSERVED} | ({"predicted": PREDICTED} if rows.keys() - REAL_ROWS else {})
+    legend = {"observed": OBSERVED} if any(observed) else {}
+    legend |= {"predicted": PREDICTED} if rows.keys() - REAL_ROWS else {}
     for name, colour in legend.items():
         y = image.height - margin
         draw.rectangle((x, y - 11, x + 11, y), colour)

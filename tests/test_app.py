@@ -89,7 +89,7 @@ def test_a_clip_becomes_a_film_a_strip_and_curves(clip, model):
     assert view.download["value"] == view.video["value"]
     assert "7 new frames" in view.status
     assert list(view.psnr["frame"][:7]) == list(range(3, 10))
-    assert set(view.psnr["answer"]) == {"prediction", "nearest given frame", "black"}
+    assert set(view.psnr["answer"]) == {"prediction", "copy", "black"}
     assert view.predict["interactive"]
     assert not Path(view.video["value"]).exists(), "files of a finished prediction are removed; gradio has its copy"
 
@@ -157,6 +157,7 @@ def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model
         [(picture, note, start)] = demo_app.look(str(tmp_path / name), model, 0, picture=True)
         assert words in note
         assert (picture["visible"], start) == (False, demo_app.SAME)
+        assert words not in sentence(last(predict(str(tmp_path / name), model, said=note))), "it stands there already"
     assert "7 new frames" in last(predict(clip, model)).status
 
 
@@ -227,6 +228,25 @@ def test_looking_at_a_clip_says_what_the_model_gets(clip, model):
         assert "16 x 16 pixels" in note
         assert (start["maximum"], start["value"]) == (12, 12)
         assert Path(moving["value"]).read_bytes().startswith(b"GIF")
+
+
+def test_of_a_long_clip_the_page_says_that_it_takes_the_beginning(clip, model, monkeypatch):
+    [(_, note, _)] = demo_app.look(clip, model, 0, picture=False)
+    assert "goes on" not in note
+    monkeypatch.setattr(demo_app, "MAX_CLIP_FRAMES", 9)
+    [(_, note, _)] = demo_app.look(clip, model, 0, picture=False)
+    assert "The clip goes on; its first 9 frames are used" in note
+    assert "goes on" not in last(predict(clip, model)).status
+
+
+def test_a_task_begins_with_a_number_of_frames_that_takes_seconds(model, tmp_path):
+    app = demo_app.build_app([model], tmp_path)
+    on_task = next(function.fn for function in app.fns.values() if function.name == "on_task")
+    assert {task: on_task(task)[1]["value"] for task in ("predict", "slowmo", "reconstruct")} == {
+        "predict": 28,
+        "slowmo": 8,
+        "reconstruct": 28,
+    }
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -34,6 +34,8 @@ class Material:
     """The film as it really was, as far as that is known."""
     fps: float
     note: str = ""
+    rest: bool = False
+    """Whether the clip has more frames, which the task could take too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class Make:
     futures: int = 1
     """Films to make of the same frames, with the seeds that follow: shown are best, worst, mean and spread."""
     out: Path = Path("prediction.mp4")
-    """Truth and result side by side, as .mp4 or .gif."""
+    """Truth, where there is one, and result side by side, as .mp4 or .gif."""
     strip: DisallowNone[Path | None] = None
     """Also a filmstrip, as .png."""
     attention: DisallowNone[Path | None] = None
@@ -79,16 +81,17 @@ class Make:
             if material.truth is not None:
                 panels = {"truth": material.truth, **panels}
         else:
-            panels = {"truth": made.videos[0, :0] if material.truth is None else material.truth}
+            panels = {} if material.truth is None else {"truth": material.truth}
             panels["prediction"] = made.videos[0]
         video.write_video(self.out, video.panel_frames(panels, film.given), material.fps)
         if material.note:
             print(material.note, file=sys.stderr)
+        if material.rest:
+            print("the clip goes on: --frames takes more of it", file=sys.stderr)
         new = len(film.given) - sum(film.given)
         print(f"{self.out}: {sum(film.given)} observed frames, {new} predicted ones")
         if self.strip:
-            rows = {name: panel for name, panel in panels.items() if len(panel)}
-            video.write_image(self.strip, video.filmstrip(rows, film.given))
+            video.write_image(self.strip, video.filmstrip(panels, film.given))
             print(f"{self.strip}: the same as a strip")
         if self.attention:
             video.write_image(self.attention, pictures)
@@ -225,7 +228,10 @@ class Interpolate(OfClip):
             before, truth = clip.frames[-head:], None
             after = self.read(self.second, model, tail, tail, start=0).frames
         options = {"task": "interpolate", "num_frames": self.frames}
-        return Material(torch.cat([before, after]), options, truth, clip.fps, clip.note)
+        note = clip.note
+        if clip.more and self.second:
+            note = f"{note} {self.clip.name} goes on: the gap begins after its first {MAX_FRAMES} frames.".strip()
+        return Material(torch.cat([before, after]), options, truth, clip.fps, note)
 
 
 @dataclass(frozen=True)
@@ -247,7 +253,7 @@ class Infill(OfClip):
         known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
         if not any(known):
             raise UserError("every frame of the clip is missing: leave at least one, or use lgcvd generate.")
-        return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note)
+        return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note, clip.more)
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,7 @@ class Slowmo(OfClip):
     def material(self, model: VideoDenoiser) -> Material:
         clip = self.read(self.clip, model, self.frames, 2)
         options = {"task": "slowmo", "num_frames": (self.factor - 1) * (len(clip.frames) - 1)}
-        return Material(clip.frames, options, None, clip.fps, clip.note)
+        return Material(clip.frames, options, None, clip.fps, clip.note, clip.more)
 
 
 @dataclass(frozen=True)
@@ -311,7 +317,8 @@ class Reconstruct(OfClip):
     def material(self, model: VideoDenoiser) -> Material:
         start = (Inverted if self.back == "inversion" else Noised)(self.level)
         clip = self.read(self.clip, model, self.frames)
-        return Material(clip.frames, {"task": "reconstruct", "start": start}, clip.frames, clip.fps, clip.note)
+        options = {"task": "reconstruct", "start": start}
+        return Material(clip.frames, options, clip.frames, clip.fps, clip.note, clip.more)
 
 
 VERBS: dict[str, type[Make]] = {
