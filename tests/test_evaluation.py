@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from subprocess import Popen, run
+from subprocess import run
 
 import numpy as np
 import pytest
@@ -273,16 +273,30 @@ def test_two_processes_find_what_one_finds(arguments, tmp_path):
     assert (one["machine"]["processes"], two["machine"]["processes"]) == (1, 2)
 
 
+KILLED = """
+import os, signal, sys
+from lgcvd import evaluation
+from lgcvd.__main__ import main
+
+whole = evaluation.evaluate
+
+def evaluate(*arguments, **options):
+    for done in whole(*arguments, **options):
+        yield done
+        os.kill(os.getpid(), signal.SIGKILL)
+
+evaluation.evaluate = evaluate
+main(sys.argv[1:])
+"""
+"""``lgcvd`` that is killed when the first clips of an evaluation are done."""
+
+
 @pytest.mark.slow
 def test_killed_and_started_again_finds_what_one_run_finds(arguments, tmp_path):
     longer = ["--clips", "12", "--frames", "40"]
     assert main([*arguments, str(tmp_path / "whole.json"), *longer]) == 0
     killed = tmp_path / "killed.json"
-    process = Popen([sys.executable, "-m", "lgcvd", *arguments, str(killed), *longer])
-    while not list(tmp_path.glob("killed.json.parts/*.npz")) and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+    assert run([sys.executable, "-c", KILLED, *arguments, str(killed), *longer]).returncode == -signal.SIGKILL
     assert not killed.exists()
     assert 1 <= len(list(tmp_path.glob("killed.json.parts/*.npz"))) < 12
     assert main([*arguments, str(killed), *longer]) == 0
