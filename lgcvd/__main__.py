@@ -123,7 +123,7 @@ def _sentence(box: str, help_of: str) -> str:
 
     ``help_of``: the command that tells the options.
     """
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    plain = re.sub(r"\x1b\[[0-9;]*m|\[/?bold\]", "", box)
     paragraphs: list[list[str]] = [[]]
     for row in re.findall(r"^(?:│ |  )(.*?)[ │]*$", plain, re.MULTILINE):  # without UTF-8, the box has no sides
         if row and set(row.strip()) <= {"─", "-"}:
@@ -143,6 +143,7 @@ def _sentence(box: str, help_of: str) -> str:
         near = [found[0] for found in ours if found]
         what += f" (did you mean {' and '.join(near)}?)" if near else ""
     else:
+        what, _, _ = what.partition(". Got errors")  # of every type that was tried
         what = what[0].lower() + what[1:].rstrip(".").replace("'. Expected", "': expected")
     return f"{what}: {help_of} tells all options."
 

@@ -91,6 +91,10 @@ def test_python_m_lgcvd_tells_its_version():
         (["predict", "a.mp4", "--clips", "9"], "there is no --clips: lgcvd predict --help tells all options."),
         (["predict", "a", "--steps", "x"], "error parsing --steps: invalid literal for int() with base 10: 'x'"),
         (["predict", "a", "--steps"], "missing value for argument '--steps': expected 1 values"),
+        (
+            ["evaluate", "--model", "m", "--out", "o", "--data", "d", "--image-size", "64"],
+            "error parsing --image-size: no type matching {INT INT} could be instantiated from ['64']: lgcvd evaluate",
+        ),
         (["--foo"], "there is no --foo: lgcvd --help tells all options."),
         (["predict", "a", "b"], "there is no b: lgcvd predict --help tells all options."),
         (
