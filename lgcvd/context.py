@@ -27,17 +27,33 @@ NULL_CLIP = 0.0
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the frames of a context tell of motion (``lgcvd.motion``); n displacements, h x w patches.
+
+    seen: what the network sees of it, (B, 2 n + 2, h, w).
+    along: for every step of the scan, maps (B, n, h, w) of how likely each displacement is. They move with what they
+        are about: so many steps after the frame they belong to, they are found as many displacements away.
+    """
+
+    seen: Tensor
+    along: tuple[tuple[Tensor, ...], ...]
+
+
+@dataclass(frozen=True)
 class Context:
     """All that a denoiser may know besides ``x_t`` and ``t``.
 
     frames: local context, (B, K, C, H, W) in [-1, 1]; what stands at an absent position is ignored.
     positions: index of each local frame in the clip, (B, K) integers in [-1, T); -1 is absent.
     memory: global context from ``VideoDenoiser.remember``, (B, D, h, w); None for models without.
+    evidence: what frames and positions tell of motion, from ``VideoDenoiser.prepare``; None where it is still to be
+        worked out, or the model has no use for it.
     """
 
     frames: Tensor
     positions: Tensor
     memory: Tensor | None = None
+    evidence: Evidence | None = None
 
     def with_memory(self, memory: Tensor | None) -> Context:
         return replace(self, memory=memory)

@@ -3,7 +3,7 @@
 # no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
 from lgcvd.context import PAPER_TASKS, Context
+from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 
 
@@ -56,6 +57,7 @@ class VideoDenoiser(
     config: ModelConfig
     about: About
     schedule: Schedule
+    motion: MotionSkip | None
 
     @property
     def context_frames(self) -> int:
@@ -75,6 +77,16 @@ class VideoDenoiser(
         self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
     ) -> Tensor | None:
         """Global context after ``clip`` (B, T, C, H, W); None for models that keep none."""
+
+    def prepare(self, context: Context) -> Context:
+        """``context`` with all that does not depend on the noise: else every forward pass works it out anew."""
+        if self.motion is None or context.evidence:
+            return context
+        return replace(context, evidence=self.motion.evidence(*self._shown(context)))
+
+    @abstractmethod
+    def _shown(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Frames (B, k, C, H, W), standardised, in every slot that the network sees, and their positions (B, k)."""
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:

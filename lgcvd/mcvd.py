@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lgcvd.blocks import PassThrough, ResBlock, conv3x3, group_norm, linear
 from lgcvd.config import ModelConfig
-from lgcvd.context import Context
+from lgcvd.context import Context, Evidence
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
 from lgcvd.motion import motion_skip
@@ -91,22 +91,22 @@ class MCVD(VideoDenoiser):
         """Velocity of the N new frames. ``context`` may show any frames of the two blocks, in any number of slots."""
         self._check(x_t, t)
         config = self.config
-        frames, positions = self._blocks(context)
+        context = self.prepare(context)
+        frames, positions = self._shown(context)
         noisy = self._fold(self.schedule.standardise(x_t, t, config.data_mean, config.data_std))
         new_channels, seen = noisy.shape[1], [noisy]
         if self.motion:
-            evidence = self.motion.evidence(frames, positions)
-            seen.append(self.motion.seen(evidence))
+            seen.append(context.evidence.seen)
         answer = self._answer(torch.cat(seen, dim=1), t, self._fold(frames))
         painted = self._unfold(answer[:, :new_channels])
         if config.output == "velocity" and not self.motion:
             return painted
         x0 = self._clean(x_t, painted, t)
         if self.motion:
-            x0 = self._moved(answer[:, new_channels:], x0, frames, positions, evidence)
+            x0 = self._moved(answer[:, new_channels:], x0, frames, positions, context.evidence)
         return self.schedule.velocity_from_x0(x_t, x0, t)
 
-    def _blocks(self, context: Context) -> tuple[Tensor, Tensor]:
+    def _shown(self, context: Context) -> tuple[Tensor, Tensor]:
         """Past and future frames, standardised, masked ones 0, (B, K + F, C, H, W), and their positions, (B, K + F)."""
         k, t, new = self.config.context_frames, self.config.clip_frames, self.config.new_frames
         slots, positions = k + self.config.future_frames, context.positions
@@ -123,15 +123,15 @@ class MCVD(VideoDenoiser):
         places[batch, slot] = positions
         return frames[:, :-1], places[:, :-1]
 
-    def _moved(self, answer: Tensor, x0: Tensor, frames: Tensor, positions: Tensor, evidence: Tensor) -> Tensor:
+    def _moved(self, answer: Tensor, x0: Tensor, frames: Tensor, positions: Tensor, evidence: Evidence) -> Tensor:
         """The painted frames ``x0``, completed by moving on what the context shows (see ``lgcvd.motion``).
 
         The skip goes through the whole window; where a block is masked, the nearest painted frame stands in.
         """
         k, future = self.config.context_frames, self.config.future_frames
         window = torch.cat([x0[:, :1]] * k + [x0] + [x0[:, -1:]] * future, dim=1)
-        shown = Context(self.config.data_mean + self.config.data_std * frames, positions)
-        return self.motion(answer, window, shown, evidence)[:, k : k + x0.shape[1]]
+        shown = Context(self.config.data_mean + self.config.data_std * frames, positions, evidence=evidence)
+        return self.motion(answer, window, shown)[:, k : k + x0.shape[1]]
 
 
 class MCVDConcat(MCVD):

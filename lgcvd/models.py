@@ -2,8 +2,6 @@
 
 # no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -63,28 +61,31 @@ class LGCVD(VideoDenoiser):
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         self._check(x_t, t)
-        absent = (context.positions == ABSENT)[:, :, None, None, None]
-        frames = context.frames.masked_fill(absent, ABSENT_FRAME)
+        context = self.prepare(context)
+        frames, positions = self._shown(context)
         # the plane of a position: (position + 1) / (T + 1) in [0, 1], taken to [-1, 1] like every pixel
-        planes = 2 * (context.positions + 1) / (self.config.clip_frames + 1) - 1
+        planes = 2 * (positions + 1) / (self.config.clip_frames + 1) - 1
         planes = planes.to(frames.dtype)[:, :, None, None, None].expand_as(frames[:, :, :1])
-        local = torch.cat([self._standardise(frames), *([planes] * self.config.position_planes)], dim=2)
+        local = torch.cat([frames, *([planes] * self.config.position_planes)], dim=2)
         mean, std = self.config.data_mean, self.config.data_std
         noisy = self.schedule.standardise(x_t, t, mean, std)
         memory = None if context.memory is None else context.memory.expand(len(x_t), -1, -1, -1)
         seen = [self._fold(local), self._fold(noisy)]
         clip_channels = seen[1].shape[1]
         if self.motion:
-            evidence = self.motion.evidence(self._standardise(frames), context.positions)
-            seen.append(self.motion.seen(evidence))
+            seen.append(context.evidence.seen)
         answer = self.unet(torch.cat(seen, dim=1), t, memory)
         output = self._unfold(answer[:, :clip_channels])
         if self.config.output == "velocity" and not self.motion:
             return output
         x0 = self._clean(x_t, output, t)
         if self.motion:
-            x0 = self.motion(answer[:, clip_channels:], x0, replace(context, frames=frames), evidence)
+            x0 = self.motion(answer[:, clip_channels:], x0, context)
         return self.schedule.velocity_from_x0(x_t, x0, t)
+
+    def _shown(self, context: Context) -> tuple[Tensor, Tensor]:
+        absent = (context.positions == ABSENT)[:, :, None, None, None]
+        return self._standardise(context.frames.masked_fill(absent, ABSENT_FRAME)), context.positions
 
 
 MODELS: dict[str, type[VideoDenoiser]] = {"lgcvd": LGCVD, "mcvd-concat": MCVDConcat, "mcvd-spatin": MCVDSpatin}

@@ -18,7 +18,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
-from lgcvd.context import ABSENT, Context
+from lgcvd.context import ABSENT, Context, Evidence
 
 BOXES = {"difference": (3, 15), "brightness": (3, 15)}
 """Evidence: what is compared, and the sides of the windows, in patches, over which it is averaged."""
@@ -61,8 +61,22 @@ class MotionSkip(nn.Module):
         return (self.clip_frames - 1) * (len(self.displacements) + len(FIRST_GAINS) + self.patch**2)
 
     @torch.no_grad()
-    def evidence(self, frames: Tensor, positions: Tensor) -> Tensor:
-        """How well the known frames agree on each displacement: (B, 2, n, h, w), zeros where fewer than two are known.
+    def evidence(self, frames: Tensor, positions: Tensor) -> Evidence:
+        """How well the known frames agree on each displacement: no evidence where fewer than two are known.
+
+        frames: (B, K, C, H, W), standardised.
+        """
+        _, _, reference, _ = self._scan(positions)
+        agreement = self.agreement(frames, positions)
+        pooled = [_pooled(agreement[:, i], box) for i, boxes in enumerate(BOXES.values()) for box in boxes]
+        along = []
+        for i in range(1, self.clip_frames):
+            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
+            along.append([_displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
+        return Evidence(self._seen(agreement), tuple(map(tuple, along)))
+
+    def agreement(self, frames: Tensor, positions: Tensor) -> Tensor:
+        """What ``BOXES`` names, of every displacement: (B, 2, n, h, w), zeros where fewer than two frames are known.
 
         frames: (B, K, C, H, W), standardised. The maps belong to the known frame that comes last in the scan. Of what
         the known frames show when they are moved there along the displacement: minus the variance, and the squared
@@ -79,22 +93,25 @@ class MotionSkip(nn.Module):
         maps = [F.avg_pool2d(found, self.patch) * enough for found in (difference, mean_square)]
         return torch.stack(maps, dim=1)
 
-    def seen(self, evidence: Tensor) -> Tensor:
-        """What the network sees, (B, channels_in, h, w): the evidence, and the coordinates of every patch in [-1, 1].
+    def _seen(self, agreement: Tensor) -> Tensor:
+        """What the network sees, (B, channels_in, h, w): the agreement, and the coordinates of every patch in [-1, 1].
 
         Things do not go on moving beyond the borders: where they are decides how.
         """
-        batch, _, _, height, width = evidence.shape
-        y = torch.linspace(-1, 1, height).to(evidence)[:, None].expand(batch, 1, height, width)
-        x = torch.linspace(-1, 1, width).to(evidence).expand(batch, 1, height, width)
-        return torch.cat([evidence.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
+        batch, _, _, height, width = agreement.shape
+        y = torch.linspace(-1, 1, height).to(agreement)[:, None].expand(batch, 1, height, width)
+        x = torch.linspace(-1, 1, width).to(agreement).expand(batch, 1, height, width)
+        return torch.cat([agreement.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
 
-    def forward(self, answer: Tensor, painted: Tensor, context: Context, evidence: Tensor) -> Tensor:
-        """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``."""
-        order, known, reference, backwards = self._scan(context.positions)
+    def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
+        """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
+
+        The context comes with its evidence.
+        """
+        order, known, _, backwards = self._scan(context.positions)
         given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
-        step = self._steps_of(answer, evidence, reference)
+        step = self._steps_of(answer, context.evidence)
         backwards = backwards[:, None, None, None, None]
         painted = torch.where(backwards, painted.flip(1), painted)
         frame, clip = painted[:, 0], []
@@ -116,22 +133,18 @@ class MotionSkip(nn.Module):
         order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
         return order, known, torch.where(known, order, 0).amax(1), backwards
 
-    def _steps_of(self, answer: Tensor, evidence: Tensor, reference: Tensor) -> Callable[[int], tuple[Tensor, Tensor]]:
+    def _steps_of(self, answer: Tensor, evidence: Evidence) -> Callable[[int], tuple[Tensor, Tensor]]:
         """A function of the place in the scan: where every patch comes from, and the share that is moved.
 
-        The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W). Evidence moves with what it is about:
-        ``s`` steps after the reference it is found ``s`` displacements away.
+        The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W).
         """
         sizes = [len(self.displacements), len(FIRST_GAINS), self.patch**2]
         kernels, gains, gates = (part.unbind(1) for part in answer.unflatten(1, (-1, sum(sizes))).split(sizes, dim=2))
-        maps = [_pooled(evidence[:, i], box) for i, boxes in enumerate(BOXES.values()) for box in boxes]
 
         def step(i: int) -> tuple[Tensor, Tensor]:
-            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
             logits = kernels[i - 1]
-            for m, (found, first) in enumerate(zip(maps, FIRST_GAINS, strict=True)):
-                moved = _displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape)
-                logits = torch.addcmul(logits, moved, gains[i - 1][:, m, None] + first)
+            for m, (found, first) in enumerate(zip(evidence.along[i - 1], FIRST_GAINS, strict=True)):
+                logits = torch.addcmul(logits, found, gains[i - 1][:, m, None] + first)
             gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
             sharpness = 1.0 if self.training else self.sharpness
             return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))

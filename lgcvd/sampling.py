@@ -356,7 +356,7 @@ def invert(model: VideoDenoiser, clip: Tensor, context: Context, timesteps: list
     The flow of DDIM, walked upwards through the ``timesteps``, given from the highest down (Song et al. 2021, section
     4.3). Each is asked one step too early, so many small steps invert better than few large ones.
     """
-    solver = DDIM(model.schedule, timesteps)
+    solver, context = DDIM(model.schedule, timesteps), model.prepare(context)
     signal = [math.sqrt(share) for share in solver.alpha_bar]
     noise = [math.sqrt(1 - share) for share in solver.alpha_bar]
     x = clip
@@ -381,6 +381,7 @@ def _guided(model: VideoDenoiser, context: Context, sampling: Sampling) -> Calla
     if sampling.memory_guidance != 1 and context.memory is not None:
         grey = model.remember(None, size=tuple(context.frames.shape[-2:]))
         weaker.append((sampling.memory_guidance, context.with_memory(grey)))
+    context, weaker = model.prepare(context), [(scale, model.prepare(without)) for scale, without in weaker]
 
     def velocity(x_t: Tensor, times: Tensor) -> Tensor:
         v = model(x_t, times, context)

@@ -29,9 +29,9 @@ def untrained(clip: torch.Tensor, positions: list[list[int]]) -> torch.Tensor:
     """What the skip makes of the frames at ``positions`` where the network answers nothing and paints black."""
     skip = MotionSkip(T, PATCH, RADIUS)
     context = local_context(clip, torch.tensor(positions))
-    evidence = skip.evidence((context.frames + 1) / 0.3, context.positions)  # standardised
+    context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))  # standardised
     answer = torch.zeros(len(clip), skip.channels_out, SIZE // PATCH, SIZE // PATCH)
-    return skip(answer, torch.full_like(clip, -1), context, evidence)
+    return skip(answer, torch.full_like(clip, -1), context)
 
 
 @pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (-1, 2)])
@@ -60,7 +60,9 @@ def test_one_known_frame_is_no_evidence() -> None:
     skip = MotionSkip(T, PATCH, RADIUS)
     clip = moving((1, 1))
     for positions in ([0, ABSENT], [ABSENT, ABSENT]):
-        assert not skip.evidence(clip[:, :2], torch.tensor([positions])).any()
+        assert not skip.agreement(clip[:, :2], torch.tensor([positions])).any()
+        evidence = skip.evidence(clip[:, :2], torch.tensor([positions]))
+        assert not any(found.any() for step in evidence.along for found in step)
 
 
 def test_clips_of_a_batch_do_not_meet() -> None:
@@ -94,6 +96,21 @@ def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip() ->
     assert weight.abs().sum() > 0
 
 
+@pytest.mark.parametrize("kind", ["lgcvd", "mcvd-concat"])
+def test_a_prepared_context_gives_the_same_answer(kind: str) -> None:
+    """What is worked out once for all denoising steps is what every step would work out."""
+    config = replace(PRESETS["tiny"].model, kind=kind, motion=2, output="x0")
+    model = build(config).eval()
+    torch.nn.init.normal_(model.unet.head[1].weight, std=0.01, generator=torch.Generator().manual_seed(1))
+    frames = torch.rand(2, 2, 1, *config.image_size) * 2 - 1
+    context = Context(frames, torch.tensor([[0, 1], [ABSENT, ABSENT]]), model.remember(None))
+    x, t = torch.randn(2, model.output_frames, 1, *config.image_size), torch.tensor([999, 300])
+    prepared = model.prepare(context)
+    assert prepared.evidence is not None
+    assert model.prepare(prepared) is prepared
+    assert torch.equal(model(x, t, prepared), model(x, t, context))
+
+
 def test_the_written_derivative_of_a_mixture_is_the_true_one():
     generator = torch.Generator().manual_seed(0)
     padded = torch.randn(2, 3, 6, 7, dtype=torch.double, generator=generator, requires_grad=True)
@@ -110,10 +127,10 @@ def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> N
     errors = []
     for sharpness in (1.0, 4.0):
         skip = MotionSkip(T, PATCH, RADIUS, sharpness).eval()
-        evidence = skip.evidence((context.frames + 1) / 0.3, context.positions)
+        context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))
         answer = torch.zeros(1, skip.channels_out, SIZE // PATCH, SIZE // PATCH)
-        out = skip(answer, torch.full_like(clip, -1), context, evidence)
+        out = skip(answer, torch.full_like(clip, -1), context)
         errors.append((out - clip).square().mean())
         skip.train()
-        assert torch.equal(skip(answer, torch.full_like(clip, -1), context, evidence), untrained(clip, [[0, 1]]))
+        assert torch.equal(skip(answer, torch.full_like(clip, -1), context), untrained(clip, [[0, 1]]))
     assert errors[1] < errors[0]

@@ -29,6 +29,8 @@ ONLY = {
 class Spy(VideoDenoiser):
     """Answers with its input times a weight, and keeps what it was told."""
 
+    motion = _shown = None
+
     def __init__(self):
         super().__init__()
         self.config = PRESETS["tiny"].model
