@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfi
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo lab notebooks tables test test-fast lint format clean
+.PHONY: help demo lab notebooks tables weights test test-fast lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ notebooks: .venv/notebooks.stamp ## run the notebooks again and write them back 
 
 tables: .venv/demo.stamp ## evaluate what is shipped: docs/results; hours, less with ARGS="--clips 32 --trajectories 3"
 	$(PY) benchmarks/tables.py digits $(ARGS)
+
+weights: .venv/weights.stamp ## train what is shipped again: days on a CPU, less with ARGS="robot-hands --budget 0.1 --data FOLDER"
+	$(PY) data_tools/train_weights.py $(ARGS)
 
 test: .venv/test.stamp ## every test, with the notebooks and the app in Chromium
 	$(PYTEST) --nbmake notebooks tests $(ARGS)

@@ -1,0 +1,152 @@
+"""Train the models that come with lgcvd again, from the data, as their cards tell.
+
+    python data_tools/train_weights.py                                        # all: days on a CPU
+    python data_tools/train_weights.py robot-pushing --budget 0.1             # a tenth of the iterations
+    python data_tools/train_weights.py robot-hands --data robot_hands --processes 2 -- --device cuda
+
+What is behind -- goes to every ``lgcvd train``. Each command is printed before it runs; after a stop the same call goes
+on. Weights come to --out/NAME in half precision; nothing that is shipped changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from lgcvd import load, save
+from lgcvd.config import PRESETS
+from lgcvd.convert import main
+from lgcvd.errors import UserError
+
+BUDGETED = ("iterations", "single_stage", "cooldown")
+"""Training settings that ``--budget`` multiplies."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a shipped model is trained."""
+
+    preset: str
+    source: str
+    """The name of the data, a colon, and what they are and whose."""
+    licence: str
+    iterations: int
+    single_stage: int
+    cooldown: int
+    options: tuple[str, ...] = ()
+    """More of ``lgcvd train``."""
+    make: tuple[str, ...] = ()
+    """The script that makes the data, and its options."""
+    get: str = ""
+    """Where to get data that nothing makes."""
+
+    @property
+    def data(self) -> str:
+        return self.source.partition(":")[0]
+
+
+DIGITS = PRESETS["digits"].train
+RECIPES = {
+    "moving-digits": Recipe(
+        "digits",
+        "digits: moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)",
+        "the digits are under Creative Commons Attribution-ShareAlike 3.0",
+        **{name: getattr(DIGITS, name) for name in BUDGETED},
+    ),
+    "robot-hands": Recipe(
+        "robot-64",
+        "robot_hands: 80 episodes of a humanoid robot's hands, github.com/YifanTian07/G1-policy-train at "
+        "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
+        "MIT, as the clips that it was trained on; name their source",
+        iterations=8000,
+        single_stage=3000,
+        cooldown=1500,
+        options=("--flip",),
+        get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
+    ),
+}
+
+
+def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
+    """What has to be run, one program with its arguments after the other, until the run folder holds the model."""
+    recipe, folder = RECIPES[name], options.out / "runs" / name
+    data = options.data or options.out / recipe.data
+    if recipe.make:
+        script, *its_options = recipe.make
+        if not options.data:
+            yield [sys.executable, str(Path(__file__).with_name(script)), *its_options, "--out_dir", str(data)]
+    elif recipe.get:
+        if not data.is_dir():
+            raise UserError(f"{name} needs {recipe.source}: {recipe.get}, and give the folder with --data.")
+    else:
+        data = recipe.data  # made on the fly
+    train = [sys.executable, "-m", "lgcvd", "train", recipe.preset, "--folder", str(folder), "--data", str(data)]
+    if options.processes > 1:
+        train[1:2] = ["-m", "torch.distributed.run", "--nproc-per-node", str(options.processes), "-m"]
+    for setting in BUDGETED:
+        count = max(1, round(getattr(recipe, setting) * options.budget))
+        train += [f"--train.{setting.replace('_', '-')}", str(count)]
+    yield [*train, "--source", recipe.source, "--licence", recipe.licence, *recipe.options, *options.more]
+
+
+def call(command: list[str]) -> int:
+    """Run a program; the exit code. What would stop this one stops that one, which saves what it has."""
+    with subprocess.Popen(command) as child:
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),  # Ctrl-C comes to both
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+        }
+        try:
+            return child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def ship(name: str, out: Path) -> Path:
+    """Write the trained model as it is shipped, and return its folder."""
+    model = load(out / "runs" / name / "model")
+    save(model, out / name, replace(model.about, name=name), torch.float16)
+    return out / name
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(RECIPES)}; all, if left out")
+    parser.add_argument("--budget", type=float, default=1.0, help="how many times the iterations of the shipped ones")
+    parser.add_argument("--data", type=Path, help="folder of the data of one model")
+    parser.add_argument("--processes", type=int, default=1, help="that train together: one a GPU, or one a core")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "weights", help="folder to write")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, and stop")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    split = given.index("--") if "--" in given else len(given)
+    options = parser.parse_args(given[:split])
+    options.more = given[split + 1 :]
+    names = options.names or list(RECIPES)
+    for name in names:
+        if name not in RECIPES:
+            raise UserError(f"there is no recipe for {name!r}: choose one of {', '.join(RECIPES)}.")
+    if options.budget <= 0 or options.processes < 1:
+        raise UserError("--budget must be positive, and --processes at least 1.")
+    if options.data and len(names) > 1:
+        raise UserError("--data belongs to one model: name it.")
+    for name in names:
+        for command in commands(name, options):
+            print(shlex.join(["python", *command[1:]]), flush=True)
+            if not options.dry_run and (code := call(command)):
+                return code
+        if not options.dry_run:
+            print(f"{ship(name, options.out)}: ready for lgcvd predict --model {options.out / name}")
+    return 0
+
+
+if __name__ == "__main__":
+    main(run)
