@@ -474,7 +474,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     def on_task(task: str):
         own = [gr.update(visible=task == name) for name in ("infill", "slowmo", "reconstruct")]
         most = min(DEFAULT_NEW_FRAMES, VERBS[task].frames)  # as on the command line, but seconds, not a minute
-        return gr.update(visible=task != "generate"), gr.update(label=TASKS[task][1], value=most), *own
+        given = gr.update(visible=task != "generate")
+        return given, given, gr.update(label=TASKS[task][1], value=most), *own
 
     def choose(event: gr.SelectData):
         return event.index, None, gr.update(elem_classes=[])
@@ -484,31 +485,32 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{INTRO}", elem_id="intro")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                upload = gr.File(label="Your clip", file_types=["video", ".gif"], height=130)
-                offer = gr.Markdown(offer_for(models[0]), elem_id="or")
-                gallery = gr.Gallery(
-                    clips_for(models[0]),
-                    show_label=False,
-                    container=False,
-                    columns=6,
-                    object_fit="contain",
-                    allow_preview=False,
-                    selected_index=0,
-                    interactive=False,
-                    buttons=[],
-                    elem_id="examples",
-                )
-                more = gr.Button(FETCH_HANDS, size="sm", visible=of_hands(models[0]), elem_id="hands")
-                fetching = gr.HTML(elem_id="fetching")
-                seen = gr.Image(
-                    label="As the model sees it",
-                    type="filepath",
-                    interactive=False,
-                    buttons=[],
-                    visible=False,
-                    elem_id="seen",
-                )
-                note = gr.HTML(elem_id="note")
+                with gr.Column() as given:
+                    upload = gr.File(label="Your clip", file_types=["video", ".gif"], height=130)
+                    offer = gr.Markdown(offer_for(models[0]), elem_id="or")
+                    gallery = gr.Gallery(
+                        clips_for(models[0]),
+                        show_label=False,
+                        container=False,
+                        columns=6,
+                        object_fit="contain",
+                        allow_preview=False,
+                        selected_index=0,
+                        interactive=False,
+                        buttons=[],
+                        elem_id="examples",
+                    )
+                    more = gr.Button(FETCH_HANDS, size="sm", visible=of_hands(models[0]), elem_id="hands")
+                    fetching = gr.HTML(elem_id="fetching")
+                    seen = gr.Image(
+                        label="As the model sees it",
+                        type="filepath",
+                        interactive=False,
+                        buttons=[],
+                        visible=False,
+                        elem_id="seen",
+                    )
+                    note = gr.HTML(elem_id="note")
                 task = gr.Dropdown([(TASKS["predict"][0], "predict")], value="predict", label="What to do")
                 start = gr.Slider(0, MAX_CLIP_FRAMES, 0, step=1, precision=0, label="Start frame")
                 frames = gr.Slider(1, MAX_NEW_FRAMES, DEFAULT_NEW_FRAMES, step=1, precision=0, label="New frames")
@@ -600,7 +602,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             on_fetched, model, [*offers, upload], **quiet
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
-        task.change(on_task, task, [start, frames, missing, factor, level], **quiet)
+        task.change(on_task, task, [given, start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
         upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)
         upload.clear(lambda: gr.update(elem_classes=[]), None, gallery, **quiet)

@@ -137,7 +137,7 @@ def train(
             for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
                 losses[stage] = loss.item()
                 norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
-                _check(stage, losses[stage], norms[stage], iteration, config)
+                _check(stage, losses[stage], norms[stage], iteration, config, bool(folder))
                 optimizer.step()
                 ema.update_parameters(model)
         saved = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
@@ -204,15 +204,15 @@ def _stages(
         yield name, accelerator.reduce(mean, "mean")
 
 
-def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainConfig) -> None:
-    """Raise ``UserError`` for a loss or a gradient that would spoil the weights."""
+def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainConfig, kept: bool) -> None:
+    """Raise ``UserError`` for a loss or a gradient that would spoil the weights; ``kept``: there are checkpoints."""
     # float16 overflows at times; its scaler then skips the step
     broken = not loss < EXPLODED or (config.precision != "float16" and not math.isfinite(norm))
     if broken:
         what, value = ("gradient", norm) if loss < EXPLODED else ("loss", loss)
         raise UserError(
             f"the {what} of {stage} became {value:g} at iteration {iteration}: lower rate (now {config.rate:g}) or set "
-            "clip_grad; the last checkpoint is kept."
+            f"clip_grad{'; the last checkpoint is kept' if kept else ''}."
         )
 
 

@@ -242,11 +242,17 @@ def test_of_a_long_clip_the_page_says_that_it_takes_the_beginning(clip, model, m
 def test_a_task_begins_with_a_number_of_frames_that_takes_seconds(model, tmp_path):
     app = demo_app.build_app([model], tmp_path)
     on_task = next(function.fn for function in app.fns.values() if function.name == "on_task")
-    assert {task: on_task(task)[1]["value"] for task in ("predict", "slowmo", "reconstruct")} == {
+    assert {task: on_task(task)[2]["value"] for task in ("predict", "slowmo", "reconstruct")} == {
         "predict": 28,
         "slowmo": 8,
         "reconstruct": 28,
     }
+
+
+def test_what_comes_from_nothing_is_offered_no_clip(model, tmp_path):
+    app = demo_app.build_app([model], tmp_path)
+    on_task = next(function.fn for function in app.fns.values() if function.name == "on_task")
+    assert [on_task(task)[0]["visible"] for task in ("predict", "generate")] == [True, False]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

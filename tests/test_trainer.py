@@ -234,7 +234,7 @@ def test_settings_that_are_newer_than_a_checkpoint_had_their_default(tmp_path: P
 
 
 @pytest.mark.parametrize(("factor", "words"), [(math.nan, "became nan"), (1e4, r"became [\d.]{5,}")])
-def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, words: str):
+def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, words: str, tmp_path: Path):
     class Diverging(TwoStage):
         calls = 0
 
@@ -244,10 +244,15 @@ def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, w
             return ((stage, times * loss) for stage, loss in super().__call__(model, *draws))
 
     model = fresh_model()
-    with pytest.raises(
-        UserError, match=rf"the loss of stage1 {words} at iteration 3: lower rate .* last checkpoint is kept"
-    ):
-        list(train(model, DATA, replace(CONFIG, iterations=3), objective=Diverging()))
+    config, sentence = (
+        replace(CONFIG, iterations=3),
+        rf"the loss of stage1 {words} at iteration 3: lower rate .* clip_grad",
+    )
+    with pytest.raises(UserError, match=rf"{sentence}; the last checkpoint is kept\.$"):
+        list(train(model, DATA, config, objective=Diverging(), folder=tmp_path))
+    Diverging.calls = 0
+    with pytest.raises(UserError, match=rf"{sentence}\.$"):  # there is none
+        list(train(fresh_model(), DATA, config, objective=Diverging()))
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
