@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -131,6 +131,20 @@ def open_clips(
     parts = np.random.default_rng(seed).random(clips) + np.arange(clips)
     indices = (parts * len(data) / clips).astype(int)
     return Clips(data, Path(what).name, split, shape, tuple(indices.tolist()))
+
+
+def worst_of(results: dict, clips: Clips, count: int) -> Clips:
+    """Of the ``clips`` that ``results`` are about, the ``count`` that were predicted worst, the worst first.
+
+    By LPIPS, or where that was not measured by PSNR, the mean of all trajectories.
+    """
+    name, sign = ("lpips", -1) if "lpips" in results["summary"] else ("psnr", 1)
+    rows = results["clips"]
+    order = sorted(range(len(rows)), key=lambda i: sign * rows[i][name]["mean"])[:count]
+    for i in order:
+        if zlib.crc32(clips.data[clips.indices[i]].numpy().tobytes()) != rows[i]["content"]:
+            raise UserError("the results are of other clips: give the data, split, seed and frames of that evaluation.")
+    return replace(clips, indices=tuple(clips.indices[i] for i in order))
 
 
 def shape_of(what: str, split: Split, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Shape:

@@ -8,8 +8,9 @@ from PIL import Image
 
 from lgcvd import UserError, save
 from lgcvd.__main__ import main
-from lgcvd.evaluation import of_model, open_clips
+from lgcvd.evaluation import of_model, open_clips, read_results, worst_of
 from lgcvd.gallery import TRUTH, Gallery, sheet
+from lgcvd.metrics import psnr
 from lgcvd.models import build
 from lgcvd.trainer import generator_for
 from lgcvd.video import OBSERVED, PREDICTED, from_uint8, to_uint8
@@ -93,3 +94,20 @@ def test_command_makes_a_gallery(tiny_model, tmp_path, capsys):
         assert main(["gallery", *models, *options, "--out", str(tmp_path / "bad"), *bad]) == 2
         assert reason in capsys.readouterr().err
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_gallery_of_failures_shows_the_clips_that_were_predicted_worst(tmp_path, capsys):
+    of = ["--data", "digits", "--frames", "7", "--image-size", "16", "16"]
+    results = tmp_path / "copied.json"
+    evaluation = ["evaluate", "--model", "copy-last-frame", *of, "--clips", "6", "--metrics", "psnr"]
+    assert main([*evaluation, "--out", str(results)]) == 0
+    clips = open_clips("digits", frames=9, clips=6, seed=0, shape=(16, 16, 1))
+    worst = worst_of(read_results(results), clips, 2)
+    true = from_uint8(torch.stack([clips.data[index] for index in clips.indices]))
+    scores = psnr(true[:, 1:2].expand_as(true)[:, 2:], true[:, 2:]).mean(1)
+    assert list(worst.indices) == [clips.indices[i] for i in scores.argsort()[:2]]
+    gallery = ["gallery", "--models", "copy-last-frame", *of, "--clips", "2", "--worst-of", str(results)]
+    assert main([*gallery, "--out", str(tmp_path / "out")]) == 0
+    assert "2 clips, 9 frames" in capsys.readouterr().out
+    assert main([*gallery, "--out", str(tmp_path / "bad"), "--seed", "1"]) == 2
+    assert "the results are of other clips" in capsys.readouterr().err

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tyro.conf import DisallowNone
+
 from lgcvd.commands.common import Device, OfClips, Sampler, find_device
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
 
@@ -19,6 +21,8 @@ class Gallery(OfClips):
     """Folder for prediction.gif, generation-MODEL.gif, interpolation.png and infilling.png."""
     clips: int = 4
     """Clips, evenly spread over the split; the seed decides which."""
+    worst_of: DisallowNone[Path | None] = None
+    """Instead, the clips that were predicted worst in the evaluation with this results file."""
     context: int = 2
     """Frames that are observed."""
     frames: int = 28
@@ -39,7 +43,7 @@ class Gallery(OfClips):
         from lgcvd.baselines import BASELINES
         from lgcvd.checkpoints import load
         from lgcvd.errors import UserError
-        from lgcvd.evaluation import find_predictor, of_model
+        from lgcvd.evaluation import find_predictor, of_model, read_results, worst_of
 
         if not self.models:
             raise UserError("a gallery needs at least one model or baseline: name it with --models.")
@@ -58,7 +62,9 @@ class Gallery(OfClips):
         if len({predictor.name for predictor in predictors}) < len(predictors):
             raise UserError("two of the models have the same name: give each once.")
         shape = next((p.shape for p in predictors if p.shape), None)
-        clips = self.open(self.clips, self.context + self.frames, shape)
+        results = read_results(self.worst_of) if self.worst_of else None
+        clips = self.open(len(results["clips"]) if results else self.clips, self.context + self.frames, shape)
+        clips = worst_of(results, clips, self.clips) if results else clips
         shown = gallery.Gallery(clips, predictors, models, self.context, self.seed, sampling, self.fps, device)
         for line in shown.save(self.out, self.all_frames_strip):
             print(line)
