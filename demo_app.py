@@ -64,6 +64,7 @@ FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from G
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SAME = gr.skip()
+DEFAULT_SAMPLING = {"sampler": DEFAULT_SAMPLER, "steps": DEFAULT_STEPS, "spacing": DEFAULT_SPACING}
 
 TITLE = "See what happens next"
 INTRO = """
@@ -471,6 +472,14 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             able = ["predict"]
         return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])
 
+    def on_sampling(name: str):
+        """How a model is sampled unless someone knows better."""
+        try:
+            own = load(name).about.sampling
+        except UserError:
+            own = {}
+        return [own.get(option, value) for option, value in DEFAULT_SAMPLING.items()]
+
     def on_task(task: str):
         own = [gr.update(visible=task == name) for name in ("infill", "slowmo", "reconstruct")]
         most = min(DEFAULT_NEW_FRAMES, VERBS[task].frames)  # as on the command line, but seconds, not a minute
@@ -602,6 +611,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             on_fetched, model, [*offers, upload], **quiet
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
+        gr.on([app.load, model.change], on_sampling, model, [sampler, steps, spacing], **quiet)
         task.change(on_task, task, [given, start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
         upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)

@@ -1,6 +1,6 @@
-"""A picture for each task, of the first test clip that suits, by the command line: docs/tasks.
+"""A picture for each task, of the first example clip, by the command line: docs/tasks.
 
-    python data_tools/task_pictures.py --model moving-digits --out docs/tasks
+    python data_tools/task_pictures.py --model robot-hands --out docs/tasks
 
 The clips and seeds are the first ones, not chosen. A task that the model was not trained for gets no picture. Beside
 the tasks: many futures, what the cross-attention reads, and the memories and guidance side by side.
@@ -17,8 +17,10 @@ import torch
 
 import lgcvd
 from lgcvd.__main__ import main as command_line
+from lgcvd.config import DEFAULT_MODEL
 from lgcvd.context import offered
-from lgcvd.video import PICTURE_FPS, filmstrip, from_uint8, upscale, write_image, write_video
+from lgcvd.examples import write_examples
+from lgcvd.video import filmstrip, read_clip, write_image
 
 TASKS = {
     "predict": ["--frames", "12"],
@@ -68,15 +70,14 @@ def comparisons(model: lgcvd.VideoDenoiser, clip: torch.Tensor, out: Path) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="moving-digits", help="a gray model of squares that 64 divides into")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="of squares that 64 divides into")
     parser.add_argument("--out", type=Path, default=Path("docs/tasks"))
     options = parser.parse_args()
     model = lgcvd.load(options.model)
-    size = model.config.image_size[0]
-    clip = from_uint8(lgcvd.MovingDigits("test", 1, 30, image_size=size)[0])
+    channels = model.config.channels
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "clip.gif"
-        write_video(source, upscale(clip, size), PICTURE_FPS)
+        source = write_examples(Path(folder))[channels][0]
+        clip = read_clip(source, model.config.image_size, channels).frames
         missing = task_strips(options.model, source, options.out)
     comparisons(model, clip[: model.context_frames + 16], options.out)
     if missing:

@@ -61,6 +61,17 @@ RECIPES = {
         "the digits are under Creative Commons Attribution-ShareAlike 3.0",
         **{name: getattr(DIGITS, name) for name in BUDGETED},
     ),
+    "robot-pushing": Recipe(
+        "robot-64",
+        "pushing: 4,000 simulated clips of a robot arm that pushes things about in a tray "
+        "(data_tools/simulate_pushing.py, seed 0), 64 x 64, 10 frames a second",
+        "MIT, as the project",
+        iterations=10_000,
+        single_stage=2500,
+        cooldown=1500,
+        options=("--flip",),
+        make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
+    ),
     "robot-hands": Recipe(
         "robot-64",
         "robot_hands: 80 episodes of a humanoid robot's hands, github.com/YifanTian07/G1-policy-train at "

@@ -144,6 +144,7 @@ def _sentence(box: str, help_of: str) -> str:
         what += f" (did you mean {' and '.join(near)}?)" if near else ""
     else:
         what, _, _ = what.partition(". Got errors")  # of every type that was tried
+        what = re.sub(r"no type matching (\w+) could be instantiated from \['(.*)'\]", r"'\2' is no \1", what)
         what = what[0].lower() + what[1:].rstrip(".").replace("'. Expected", "': expected")
     return f"{what}: {help_of} tells all options."
 

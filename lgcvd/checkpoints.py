@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from lgcvd.config import ModelConfig
+from lgcvd.config import DEFAULT_MODEL, ModelConfig
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
 from lgcvd.models import MODELS, build
@@ -25,8 +25,9 @@ FILES = ("config.json", "model.safetensors")
 
 
 def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(folder.name for folder in SHIPPED.iterdir() if (folder / FILES[0]).is_file())
+    """Names of the models that come with the package, the default one first."""
+    names = (folder.name for folder in SHIPPED.iterdir() if (folder / FILES[0]).is_file())
+    return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
 
 
 def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = False) -> VideoDenoiser:

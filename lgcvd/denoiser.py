@@ -3,7 +3,7 @@
 # no `from __future__ import annotations` here: the hub's mixin reads the types of __init__ to restore dataclasses
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from einops import rearrange
@@ -31,11 +31,8 @@ class About:
     """What it was trained for: names of ``TaskMix``."""
     steps: int = 0
     """Denoising steps that it was distilled to (``lgcvd.distill``); 0 if it takes any number."""
-
-    @property
-    def sampling(self) -> dict:
-        """Options of ``Sampling`` that it wants unless told otherwise."""
-        return {"sampler": "ddim", "spacing": "trailing", "steps": self.steps} if self.steps else {}
+    sampling: dict[str, str | int | float] = field(default_factory=dict)
+    """Options of ``Sampling`` that it wants unless told otherwise: those it was distilled for, or was best with."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists

@@ -131,7 +131,13 @@ def distill(
             done = step.iteration == config.iterations
             if done:
                 teacher = deepcopy(step.model).eval()
-                teacher.about = replace(model.about, step=step.iteration, tasks=config.tasks.trained, steps=steps)
+                teacher.about = replace(
+                    model.about,
+                    step=step.iteration,
+                    tasks=config.tasks.trained,
+                    steps=steps,
+                    sampling={"sampler": "ddim", "spacing": SPACING, "steps": steps},
+                )
                 if home:
                     save(teacher, home / "model", teacher.about, dtype=torch.float16)
             yield DistillStep(steps, step, teacher if done else None)

@@ -26,7 +26,6 @@ from torch.utils.data import Dataset
 from lgcvd import data as clip_data
 from lgcvd import metrics
 from lgcvd.baselines import BASELINES
-from lgcvd.checkpoints import load
 from lgcvd.config import checked_seed
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
@@ -34,7 +33,6 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
-from lgcvd.sampling import DEFAULT_SPACING
 from lgcvd.shards import Shard, shard_paths
 from lgcvd.trainer import differences, generator_for
 from lgcvd.video import draft, from_uint8, write_json
@@ -58,23 +56,17 @@ class Predictor:
     """Whether other noise gives another prediction."""
 
 
-def find_predictor(
-    name: str, *, sampler: str, steps: int, spacing: str = DEFAULT_SPACING, device: str = "cpu"
-) -> Predictor:
-    """A baseline's name, or whatever ``lgcvd.load`` takes."""
-    if name in BASELINES:
+def of_baseline(name: str) -> Predictor:
+    """One of ``BASELINES``."""
 
-        def extended(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
-            return BASELINES[name](observed, frames)
+    def extended(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
+        return BASELINES[name](observed, frames)
 
-        return Predictor(name, extended, {"baseline": name}, random=False)
-    return of_model(load(name, device), sampler=sampler, steps=steps, spacing=spacing, name=name)
+    return Predictor(name, extended, {"baseline": name}, random=False)
 
 
-def of_model(
-    model: VideoDenoiser, *, sampler: str, steps: int, spacing: str = DEFAULT_SPACING, name: str = ""
-) -> Predictor:
-    """``model`` as it predicts with a sampler; its name is left to what it says of itself, or to its folder's."""
+def of_model(model: VideoDenoiser, *, name: str = "", **sampling: object) -> Predictor:
+    """``model`` as it predicts with options of ``Sampling``; it is called what it calls itself, or as its folder."""
     name = model.about.name or Path(name).name or "model"
     weights = 0
     for tensor in model.state_dict().values():
@@ -87,8 +79,7 @@ def of_model(
     }
 
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
-        options = {"sampler": sampler, "steps": steps, "spacing": spacing}
-        return predict(model, observed, frames, generator=generators, **options)
+        return predict(model, observed, frames, generator=generators, **sampling)
 
     return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
 

@@ -52,7 +52,7 @@ class Gallery:
     seed: int = 0
     """Of the noise. A prediction is the first trajectory of an evaluation with this seed."""
     sampling: dict | None = None
-    """Sampler and steps of what the models generate and fill in."""
+    """Options of ``Sampling`` of what the models generate and fill in."""
     fps: float = 5.0
     """Frames a second of the GIFs."""
     device: torch.device | str = "cpu"

@@ -55,6 +55,10 @@ def released_groups(values: np.ndarray) -> list[np.ndarray]:
     return [predictions[:first], *(predictions[i : i + size] for i in range(first, len(predictions) - size + 1, size))]
 
 
+SAMPLING = ("sampler", "steps", "spacing")
+"""What a protocol says of how a model denoises. By "ours" each does it in its own way, if it has one."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A way to evaluate. Numbers of two protocols are not to be compared."""

@@ -24,6 +24,7 @@ import demo_app
 import lgcvd
 from demo_app import Run, View
 from lgcvd import examples, video
+from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS
 
 SETTINGS = {"start": 0, "frames": 7, "sampler": "ddim", "steps": 2, "seed": 3}
 
@@ -348,3 +349,13 @@ def test_a_taken_port_ends_the_start_with_code_2(monkeypatch, capsys):
             demo_app.main()
     assert end.value.code == 2
     assert "is taken" in capsys.readouterr().err
+
+
+def test_a_model_brings_its_own_sampler_and_others_the_default(model, tmp_path):
+    own = lgcvd.load(model)
+    own.about = replace(own.about, sampling={"steps": 4, "spacing": "trailing"})
+    lgcvd.save(own, tmp_path / "own")
+    app = demo_app.build_app([model, str(tmp_path / "own")], tmp_path)
+    on_sampling = next(function.fn for function in app.fns.values() if function.name == "on_sampling")
+    assert on_sampling(str(tmp_path / "own")) == [DEFAULT_SAMPLER, 4, "trailing"]
+    assert on_sampling(model) == [DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING]

@@ -89,7 +89,7 @@ def test_python_m_lgcvd_tells_its_version():
         (["infill", "a"], "--missing [INT [INT ...]] must be given"),
         (["predict", "a.mp4", "--sped", "9"], "there is no --sped (did you mean --seed INT?): lgcvd predict --help"),
         (["predict", "a.mp4", "--clips", "9"], "there is no --clips: lgcvd predict --help tells all options."),
-        (["predict", "a", "--steps", "x"], "error parsing --steps: invalid literal for int() with base 10: 'x'"),
+        (["predict", "a", "--steps", "x"], "error parsing --steps: 'x' is no INT"),
         (["predict", "a", "--steps"], "missing value for argument '--steps': expected 1 values"),
         (
             ["evaluate", "--model", "m", "--out", "o", "--data", "d", "--image-size", "64"],
@@ -600,3 +600,16 @@ def test_digits_are_evaluated(model: str, tmp_path: Path, capsys: pytest.Capture
 def test_a_wrong_name_is_told_with_the_nearest_right_one(arguments, sentence, capsys):
     assert main(arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "steps"), [([], 3), (["--steps", "10"], 10)])
+def test_a_model_is_sampled_in_its_own_way_unless_someone_says_how(
+    tiny_model, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], steps: int
+):
+    tiny_model.about = lgcvd.About(sampling={"steps": 3})
+    lgcvd.save(tiny_model, tmp_path / "own")
+    calls = []
+    monkeypatch.setattr(lgcvd.LGCVD, "forward", lambda self, x, t, context: calls.append(t) or 0 * x)
+    out = ["--out", str(tmp_path / "out.gif"), "--frames", "6"]
+    assert main(["predict", str(clip), "--model", str(tmp_path / "own"), *out, *options]) == 0
+    assert len(calls) == steps

@@ -18,9 +18,9 @@ from lgcvd.evaluation import (
     Predictor,
     bootstrap_interval,
     evaluate,
-    find_predictor,
     finished,
     gather,
+    of_baseline,
     of_model,
     open_clips,
     read_results,
@@ -167,7 +167,7 @@ def test_clips_are_spread_over_the_split_by_the_seed():
 
 
 def test_baselines_need_one_trajectory(tmp_path):
-    baseline = find_predictor("copy-last-frame", **SMALL)
+    baseline = of_baseline("copy-last-frame")
     results = finish(evaluation_of(baseline, trajectories=10), tmp_path / "r.json")
     assert results["settings"]["trajectories"] == 1
     assert results["settings"]["sampler"] is None
@@ -333,3 +333,26 @@ def test_results_are_json_and_nothing_else(arguments, tmp_path, capsys):
     (tmp_path / "r.json").write_text(json.dumps({"results": "of something else"}))
     assert main([*arguments, str(tmp_path / "r.json")]) == 2
     assert "no results file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("ddim", 3, "trailing")),
+        (["--steps", "10"], ("ddim", 10, "trailing")),  # the default number is a wish like any other
+        (["--sampler", "euler", "--spacing", "ends"], ("euler", 3, "ends")),
+        (["--protocol", "mcvd"], ("ddpm", 100, "ends")),
+    ],
+)
+def test_models_are_sampled_in_their_own_way_unless_someone_says_how(
+    options: list[str], expected: tuple, tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_model.about = replace(tiny_model.about, sampling={"sampler": "ddim", "steps": 3, "spacing": "trailing"})
+    save(tiny_model, tmp_path / "model")
+    monkeypatch.setattr("lgcvd.evaluation.Evaluation.judge", lambda self, positions: asked.append(self) or 1 / 0)
+    asked: list[Evaluation] = []
+    command = ["evaluate", "--model", str(tmp_path / "model"), "--data", "digits", "--clips", "2"]
+    with pytest.raises(ZeroDivisionError):
+        main([*command, "--out", str(tmp_path / "out.json"), *options])
+    protocol = asked[0].protocol
+    assert (protocol.sampler, protocol.steps, protocol.spacing) == expected

@@ -11,6 +11,7 @@ from pathlib import Path
 from tyro.conf import DisallowNone, Positional
 
 from lgcvd.commands.common import Device, find_device, stop_signals
+from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
 
 
@@ -20,7 +21,7 @@ class Adapt:
 
     clips: Positional[tuple[Path, ...]]
     """Videos, folders of pictures, and folders of videos."""
-    model: str = "moving-digits"
+    model: str = DEFAULT_MODEL
     """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
     minutes: float = 2.0
     """Of training; Ctrl-C ends it earlier, and what there is by then is judged all the same."""

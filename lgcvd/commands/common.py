@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,7 @@ from tyro.conf import DisallowNone
 
 from lgcvd.config import ModelConfig
 from lgcvd.errors import UserError
-from lgcvd.sampling import SAMPLERS
+from lgcvd.sampling import SAMPLERS, SPACINGS, THRESHOLDS
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -24,6 +24,36 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
+Spacing = tyro.extras.literal_type_from_choices(list(SPACINGS))
+Threshold = tyro.extras.literal_type_from_choices(list(THRESHOLDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSampling:
+    """The options of ``lgcvd.Sampling``; what is left out is left to the model, or to the defaults."""
+
+    sampler: DisallowNone[Sampler | None] = None
+    """How to denoise; left out, as the model's card says, or dpm++2m."""
+    steps: DisallowNone[int | None] = None
+    """Denoising steps a window; left out, the model's own number, or 10. Each asks the network once, but twice with
+    "heun"."""
+    spacing: DisallowNone[Spacing | None] = None
+    """Which time steps are taken; left out, the model's own, or quadratic."""
+    eta: DisallowNone[float | None] = None
+    """Of ddpm, ddim and euler: noise that every step renews, from 0 to 1; left out, the sampler's own (ddpm: 1)."""
+    threshold: DisallowNone[Threshold | None] = None
+    """What keeps the guesses of the clean clip in range; left out, clip."""
+    local_guidance: DisallowNone[float | None] = None
+    """Classifier-free guidance (Ho and Salimans 2022) by the local context: 1 is off, more exaggerates, 0 ignores."""
+    memory_guidance: DisallowNone[float | None] = None
+    """The same by the memory, separately. Each that is not 1 asks the network once more a step."""
+    resample: DisallowNone[int | None] = None
+    """Where more frames are known than the context holds: times that every step is taken (RePaint); left out, 4."""
+
+    def sampling(self) -> dict:
+        """What was given."""
+        given = {option.name: getattr(self, option.name) for option in fields(OfSampling)}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tyro.conf import DisallowNone
 
-from lgcvd.commands.common import Device, OfClips, Sampler, find_device, stop_signals
+from lgcvd.commands.common import Device, OfClips, Sampler, Spacing, find_device, stop_signals
 from lgcvd.progress import progress_bar
 
 Protocol = Literal["ours", "mcvd", "lgcvd-released"]
@@ -36,9 +36,11 @@ class Evaluate(OfClips):
     trajectories: DisallowNone[int | None] = None
     """Predictions of each clip."""
     sampler: DisallowNone[Sampler | None] = None
-    """How to denoise."""
+    """How to denoise; left out, as the protocol says, which for "ours" is as the model's card says, or dpm++2m."""
     steps: DisallowNone[int | None] = None
-    """Denoising steps a window."""
+    """Denoising steps a window; the same."""
+    spacing: DisallowNone[Spacing | None] = None
+    """Which time steps are taken; the same."""
     fvd_observed: DisallowNone[bool | None] = None
     """Whether FVD sees the observed frames too."""
     metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "fvd", "diversity")
@@ -87,13 +89,20 @@ class Evaluate(OfClips):
         return 0
 
     def _evaluation(self, device):
-        from lgcvd.evaluation import Evaluation, find_predictor
-        from lgcvd.protocols import PROTOCOLS
+        from lgcvd.baselines import BASELINES
+        from lgcvd.checkpoints import load
+        from lgcvd.evaluation import Evaluation, of_baseline, of_model
+        from lgcvd.protocols import OURS, PROTOCOLS, SAMPLING
 
-        names = ("context", "frames", "clips", "trajectories", "sampler", "steps", "fvd_observed")
+        names = ("context", "frames", "clips", "trajectories", "fvd_observed", *SAMPLING)
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        protocol = replace(PROTOCOLS[self.protocol], **changed)
-        sampling = {name: getattr(protocol, name) for name in ("sampler", "steps", "spacing")}
-        predictor = find_predictor(self.model, device=device, **sampling)
+        protocol = PROTOCOLS[self.protocol]
+        if self.model in BASELINES:
+            protocol, predictor = replace(protocol, **changed), of_baseline(self.model)
+        else:
+            model = load(self.model, device)
+            own = model.about.sampling if protocol is OURS else {}
+            protocol = replace(protocol, **{name: own[name] for name in SAMPLING if name in own} | changed)
+            predictor = of_model(model, name=self.model, **{name: getattr(protocol, name) for name in SAMPLING})
         clips = self.open(protocol.clips, protocol.context + protocol.frames, predictor.shape)
         return Evaluation(predictor, clips, protocol, self.seed, self.metrics, device, self.cache)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tyro.conf import DisallowNone
 
 from lgcvd.commands.common import Device, OfClips, Sampler, find_device
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +26,10 @@ class Gallery(OfClips):
     """Frames that are observed."""
     frames: int = 28
     """New frames."""
-    sampler: Sampler = DEFAULT_SAMPLER
-    """How to denoise."""
-    steps: int = DEFAULT_STEPS
-    """Denoising steps a window."""
+    sampler: DisallowNone[Sampler | None] = None
+    """How to denoise; left out, as each model's card says, or dpm++2m."""
+    steps: DisallowNone[int | None] = None
+    """Denoising steps a window; left out, each model's own number, or 10."""
     all_frames_strip: bool = False
     """Also every frame of each clip side by side, as papers show them."""
     fps: float = 5.0
@@ -43,18 +42,18 @@ class Gallery(OfClips):
         from lgcvd.baselines import BASELINES
         from lgcvd.checkpoints import load
         from lgcvd.errors import UserError
-        from lgcvd.evaluation import find_predictor, of_model, read_results, worst_of
+        from lgcvd.evaluation import of_baseline, of_model, read_results, worst_of
 
         if not self.models:
             raise UserError("a gallery needs at least one model or baseline: name it with --models.")
         for name in ("context", "frames", "clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        sampling = {"sampler": self.sampler, "steps": self.steps}
+        sampling = {name: getattr(self, name) for name in ("sampler", "steps") if getattr(self, name) is not None}
         models, predictors, device = {}, [], find_device(self.device)
         for name in self.models:
             if name in BASELINES:
-                predictors.append(find_predictor(name, **sampling))
+                predictors.append(of_baseline(name))
                 continue
             model = load(name, device)
             predictors.append(of_model(model, **sampling, name=name))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from tyro.conf import DisallowNone, Positional, arg
+from tyro.conf import DisallowNone, Positional
 
-from lgcvd.commands.common import Device, find_device
+from lgcvd.commands.common import Device, OfSampling, find_device
+from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
 from lgcvd.rollout import MAX_FRAMES, MEMORIES, Inverted, Noised
-from lgcvd.sampling import Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,12 +39,11 @@ class Material:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Make:
+class Make(OfSampling):
     """What the verbs share: the model, how it denoises, and what is written."""
 
-    model: str = "moving-digits"
+    model: str = DEFAULT_MODEL
     """A shipped model, a checkpoint folder, or a Hugging Face hub id (owner/name)."""
-    sampling: Annotated[Sampling, arg(name="")] = field(default_factory=Sampling)
     memory: Literal[*MEMORIES] = "decay"
     """What is remembered of the windows before: fading, all alike, the last one, nothing."""
     seed: int = 7
@@ -117,7 +116,7 @@ class Make:
             seed=self.seed,
             memory=self.memory,
             every_step=True,
-            **{name: value for name, value in asdict(self.sampling).items() if value != getattr(Sampling, name)},
+            **self.sampling(),
             **material.options,
         )
         pictures, remembered = [], None
