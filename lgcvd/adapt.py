@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from lgcvd import metrics, video
 from lgcvd.baselines import copy_last_frame
-from lgcvd.checkpoints import save
+from lgcvd.checkpoints import write
 from lgcvd.config import TrainConfig
 from lgcvd.context import TaskMix, offered
 from lgcvd.data import VideoFiles, Videos, Windows, videos_below
@@ -272,19 +271,11 @@ class Adaptation:
             "kept": self.best_iteration,
             "scores": scores,
         }
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
-                part = Path(part)
-                save(self.best, part, self.about(folder.name))
-                video.write_video(part / "held-out.mp4", video.panel_frames(films, k), fps)
-                video.write_image(part / "held-out.png", video.filmstrip(films, k))
-                video.write_json(part / RECORD, record)
-                folder.mkdir(exist_ok=True)
-                for file in part.iterdir():
-                    os.replace(file, folder / file.name)
-        except OSError as error:
-            raise UserError(f"{folder} cannot be written ({error.strerror or error}): choose another place.") from error
+        with video.draft_folder(folder) as part:
+            write(self.best, part, self.about(folder.name))
+            video.write_video(part / "held-out.mp4", video.panel_frames(films, k), fps)
+            video.write_image(part / "held-out.png", video.filmstrip(films, k))
+            video.write_json(part / RECORD, record)
         return scores
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import tempfile
 import textwrap
 from dataclasses import fields
 from importlib.resources import files
@@ -19,6 +17,7 @@ from lgcvd.config import DEFAULT_MODEL, ModelConfig
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
 from lgcvd.models import MODELS, build
+from lgcvd.video import draft_folder
 
 SHIPPED = files("lgcvd") / "assets" / "models"
 FILES = ("config.json", "model.safetensors")
@@ -74,15 +73,16 @@ def save(
 
     ``dtype``: store the weights in it (float16 halves the file); they are float32 again after ``load``.
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with draft_folder(Path(folder)) as part:
+        write(model, part, about, dtype)
+
+
+def write(model: VideoDenoiser, folder: Path, about: About | None = None, dtype: torch.dtype | None = None) -> None:
+    """``save`` into a folder that nobody reads yet."""
     copy = build(model.config, about or model.about)
     copy.load_state_dict(model.state_dict())
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
-        copy.to(dtype).save_pretrained(draft)
-        folder.mkdir(exist_ok=True)
-        for file in FILES:
-            os.replace(Path(draft) / file, folder / file)
+    copy.to(dtype).save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # the hub's, which would take the place of a card
 
 
 def read_torch_file(file: Path, keys: tuple[str, ...]) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -471,6 +472,20 @@ def draft(path: Path, remedy: str = "choose another place") -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` whose files go there, in the place of old ones, when all went well."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
+            yield Path(part)
+            folder.mkdir(exist_ok=True)
+            for file in Path(part).iterdir():
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror or error}): choose another place.") from error
 
 
 def write_json(path: Path, content: object) -> None:
