@@ -100,6 +100,12 @@ class Score:
         values = getattr(self, measure).mean(1)
         return float(values.mean()), *bootstrap_interval(values)
 
+    @classmethod
+    def of_seeds(cls, scores: Sequence[Score]) -> Score:
+        """The mean of the same variant trained with several seeds."""
+        means = {name: np.mean([getattr(score, name) for score in scores], 0) for name in vars(scores[0])}
+        return cls(**means)
+
     def as_json(self) -> dict:
         return {name: v.round(5).tolist() if isinstance(v, np.ndarray) else v for name, v in vars(self).items()}
 
@@ -113,14 +119,15 @@ class AblationStep:
     """How far a comparison has come."""
 
     variant: str
+    seed: int
     index: int
-    """Of the variant, from 1."""
-    variants: int
+    """Of the training, from 1: every variant with every seed."""
+    trainings: int
     step: TrainStep
     seconds: float
-    """That this variant has trained."""
+    """That this training has taken."""
     fraction: float
-    """Of this variant's budget."""
+    """Of its budget."""
 
 
 def ablate(
@@ -131,13 +138,15 @@ def ablate(
     folder: Path,
     budget: Budget,
     *,
+    seeds: Sequence[int] = (0,),
     device: str = "cpu",
 ) -> Iterator[AblationStep]:
     """Train the variants ``names`` of ``preset`` one after the other, yield after every iteration, compare at the end.
 
-    Every variant has a run folder below ``folder``; what was broken off goes on there. Then all of them predict
-    ``held_out``, clips (n, more than K, C, H, W) uint8, from their first K frames. Writes ``table.md``, ``table.csv``
-    and ``figure.png``.
+    Each is trained once with each of ``seeds``, which decide its first weights and all that is drawn. Every training
+    has a run folder below ``folder``; what was broken off goes on there, and seeds can be added later. Then all of them
+    predict ``held_out``, clips (n, more than K, C, H, W) uint8, from their first K frames. Writes ``table.md``,
+    ``table.csv`` and ``figure.png``.
     """
     folder = Path(folder)
     preset = replace(preset, train=budget.of(preset.train))
@@ -149,23 +158,26 @@ def ablate(
     }
     _same_settings(folder / "settings.json", settings)
     truth, k = from_uint8(held_out), preset.model.context_frames
-    scores, trained = {}, {}
-    for index, name in enumerate(names, 1):
-        changed = VARIANTS[name].change(preset)
+    scores: dict[str, list[Score]] = {}
+    trained: dict[Preset, Path] = {}
+    trainings = [(seed, name) for seed in seeds for name in names]
+    for index, (seed, name) in enumerate(trainings, 1):
+        changed = VARIANTS[name].change(replace(preset, train=replace(preset.train, seed=seed)))
         weights = replace(changed, model=replace(changed.model, memory_decay=preset.model.memory_decay))
-        run = trained.setdefault(weights, folder / name)
-        if run == folder / name and not (run / "done.json").exists():
+        own = folder / f"{name}-{seed}"
+        run = trained.setdefault(weights, own)
+        if run == own and not (run / "done.json").exists():
             for step, seconds, fraction in _train_until(run, weights, data, budget, device):
-                yield AblationStep(name, index, len(names), step, seconds, fraction)
+                yield AblationStep(name, seed, index, len(trainings), step, seconds, fraction)
         done = json.loads((run / "done.json").read_text())
-        cache = folder / f"{name}.json"
+        cache = folder / f"{name}-{seed}.json"
         if not cache.exists():
             score = _score(_with_decay(run / "model", changed.model, device), truth, **done)
             write_json(cache, score.as_json())
-        scores[name] = Score.from_json(json.loads(cache.read_text()))
+        scores.setdefault(name, []).append(Score.from_json(json.loads(cache.read_text())))
     copied = copy_last_frame(truth[:, :k], truth.shape[1] - k)
-    scores[COPY] = Score(psnr(copied[:, k:], truth[:, k:]).numpy(), ssim(copied[:, k:], truth[:, k:]).numpy())
-    _write(scores, folder, budget, k)
+    scores[COPY] = [Score(psnr(copied[:, k:], truth[:, k:]).numpy(), ssim(copied[:, k:], truth[:, k:]).numpy())]
+    _write(scores, seeds, folder, budget, k)
 
 
 def _same_settings(path: Path, settings: dict) -> None:
@@ -226,45 +238,50 @@ def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float)
     return Score(psnr(new, true).numpy(), ssim(new, true).numpy(), iterations, seconds, parameters)
 
 
-def _write(scores: dict[str, Score], folder: Path, budget: Budget, k: int) -> None:
-    from lgcvd.evaluation import describe_machine
+def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, budget: Budget, k: int) -> None:
+    from lgcvd.evaluation import bootstrap_interval, describe_machine
 
-    header = [
-        "variant",
-        "what is changed",
-        "parameters",
-        "iterations",
-        "seconds",
-        "PSNR, dB",
-        "SSIM",
-        "PSNR, last frame",
-    ]
+    means = {name: Score.of_seeds(of_seeds) for name, of_seeds in scores.items()}
+    first = next(iter(means))
+    header = ["variant", "what is changed", "parameters", "iterations", "seconds", "PSNR, dB", "SSIM"]
+    header += [f"PSNR less that of {first}", "PSNR, last frame"]
+    if len(seeds) > 1:
+        header.append("PSNR by seed")
     rows = []
-    for name, score in scores.items():
-        model = [f"{score.parameters / 1e6:.2f} M", str(score.iterations), f"{score.seconds:.0f}"]
-        means = [
+    for name, score in means.items():
+        words = VARIANTS[name].words if name in VARIANTS else "the baseline"
+        model = [f"{score.parameters / 1e6:.2f} M", f"{score.iterations:.0f}", f"{score.seconds:.0f}"]
+        difference = (score.psnr - means[first].psnr).mean(1)
+        row = [
+            name,
+            words,
+            *(model if score.parameters else ["-"] * 3),
             "{:.2f} [{:.2f}, {:.2f}]".format(*score.mean("psnr")),
             "{:.3f} [{:.3f}, {:.3f}]".format(*score.mean("ssim")),
+            "-"
+            if name == first
+            else "{:+.2f} [{:+.2f}, {:+.2f}]".format(difference.mean(), *bootstrap_interval(difference)),
+            f"{score.psnr[:, -1].mean():.2f}",
         ]
-        words = VARIANTS[name].words if name in VARIANTS else "the baseline"
-        rows.append(
-            [name, words, *(model if score.parameters else ["-"] * 3), *means, f"{score.psnr[:, -1].mean():.2f}"]
-        )
-    clips, frames = scores[COPY].psnr.shape
+        if len(seeds) > 1:
+            row.append(" / ".join(f"{of_seed.psnr.mean():.2f}" for of_seed in scores[name]))
+        rows.append(row)
+    clips, frames = means[COPY].psnr.shape
     spent = f"{budget.iterations:,} iterations" if budget.iterations else f"{budget.minutes:g} minutes of training"
     machine = "{processor}, {threads} threads, torch {torch}".format(**describe_machine())
+    trained = "one seed" if len(seeds) == 1 else f"means of the seeds {', '.join(map(str, seeds))}"
     lines = [
         *(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)),
         "",
-        f"{spent} each, one seed; {clips} held-out clips, {k} -> {frames} frames, one prediction a clip; 95 % "
-        f"bootstrap intervals over clips. {machine}.",
+        f"{spent} each, {trained}; {clips} held-out clips, {k} -> {frames} frames, one prediction a clip; 95 % "
+        f"bootstrap intervals over clips, of differences clip by clip. {machine}.",
     ]
     with draft(folder / "table.md") as part:
         part.write_text("\n".join(lines) + "\n")
     with draft(folder / "table.csv") as part, part.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     with draft(folder / "figure.png") as part:
-        _figure(scores, k).savefig(part, dpi=110)
+        _figure(means, k).savefig(part, dpi=110)
 
 
 def _figure(scores: dict[str, Score], k: int):

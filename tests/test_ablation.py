@@ -27,8 +27,8 @@ def held_out() -> Tensor:
     return torch.stack([data[0], data[1]])
 
 
-def compare(folder: Path, names=NAMES, budget: Budget | None = None):
-    return ablate(TINY, names, DATA, held_out(), folder, budget or Budget(iterations=3))
+def compare(folder: Path, names=NAMES, budget: Budget | None = None, seeds=(0,)):
+    return ablate(TINY, names, DATA, held_out(), folder, budget or Budget(iterations=3), seeds=seeds)
 
 
 def test_each_variant_changes_what_it_says():
@@ -95,7 +95,7 @@ def test_a_comparison_that_was_broken_off_goes_on(compared: Path, tmp_path: Path
     assert last.variant == "no-global-context"
     assert [(at.variant, at.step.iteration) for at in compare(tmp_path)] == [("no-global-context", 3)]
     for name in NAMES:
-        whole, broken = (Score.from_json(json.loads((f / f"{name}.json").read_text())) for f in (compared, tmp_path))
+        whole, broken = (Score.from_json(json.loads((f / f"{name}-0.json").read_text())) for f in (compared, tmp_path))
         assert np.array_equal(whole.psnr, broken.psnr)
 
 
@@ -109,6 +109,29 @@ def test_minutes_are_counted_over_interruptions(tmp_path: Path):
     steps = compare(tmp_path, ("whole",), budget)
     next(steps)
     steps.close()
-    spent = json.loads((tmp_path / "whole" / "seconds.json").read_text())
-    (tmp_path / "whole" / "seconds.json").write_text(json.dumps(spent + 100))
+    spent = json.loads((tmp_path / "whole-0" / "seconds.json").read_text())
+    (tmp_path / "whole-0" / "seconds.json").write_text(json.dumps(spent + 100))
     assert len(list(compare(tmp_path, ("whole",), budget))) == 1
+
+
+def test_seeds_are_trained_apart_and_can_be_added(tmp_path: Path):
+    names = ("whole", "last-clip-only", "single-stage")
+    assert len(list(compare(tmp_path, names))) == 2 * 3
+    added = list(compare(tmp_path, names, seeds=(0, 5)))
+    assert {(at.variant, at.seed) for at in added} == {("whole", 5), ("single-stage", 5)}
+    scores = {
+        (name, seed): Score.from_json(json.loads((tmp_path / f"{name}-{seed}.json").read_text()))
+        for name in names
+        for seed in (0, 5)
+    }
+    assert not np.array_equal(scores["whole", 0].psnr, scores["whole", 5].psnr)
+    with (tmp_path / "table.csv").open() as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    means = {name: (scores[name, 0].psnr.mean() + scores[name, 5].psnr.mean()) / 2 for name in names}
+    for name in names:
+        assert float(rows[name]["PSNR, dB"].split()[0]) == pytest.approx(means[name], abs=0.006)
+        by_seed = [float(value) for value in rows[name]["PSNR by seed"].split(" / ")]
+        assert by_seed == pytest.approx([scores[name, seed].psnr.mean() for seed in (0, 5)], abs=0.006)
+    difference = float(rows["single-stage"]["PSNR less that of whole"].split()[0])
+    assert difference == pytest.approx(means["single-stage"] - means["whole"], abs=0.006)
+    assert "means of the seeds 0, 5" in (tmp_path / "table.md").read_text()

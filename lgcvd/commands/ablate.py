@@ -11,7 +11,7 @@ from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
 from lgcvd.commands.common import Device, find_device, held_out, stop_signals
-from lgcvd.config import PRESETS
+from lgcvd.config import PRESETS, checked_seed
 from lgcvd.errors import UserError
 
 PresetName = tyro.extras.literal_type_from_choices(list(PRESETS))
@@ -34,6 +34,8 @@ class Ablate:
     """The budget of each variant, in iterations ..."""
     minutes: DisallowNone[float | None] = None
     """... or in minutes of training."""
+    seeds: tuple[int, ...] = (0,)
+    """Each variant is trained once with each; more can be added later."""
     data: str = "digits"
     """As for ``lgcvd train``."""
     clips: int = 32
@@ -55,6 +57,10 @@ class Ablate:
         for name in ("clips", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError("--seeds wants at least one seed, and each only once.")
+        for seed in self.seeds:
+            checked_seed(seed)
         budget, preset = Budget(self.iterations, self.minutes), PRESETS[self.preset]
         shape = (*preset.model.image_size, preset.model.channels)
         own = {} if self.data in clip_data.GENERATED else {"draws": 1_000_000, "seed": preset.train.seed}
@@ -64,10 +70,12 @@ class Ablate:
         length = preset.model.context_frames + self.frames
         truth = spread(held_out(self.data, length, shape), self.clips)
 
-        steps = ablate(preset, self.variants, clips, truth, self.folder, budget, device=find_device(self.device))
-        with stop_signals() as received, closing(steps), progress_bar(total=len(self.variants), unit="variant") as bar:
+        options = {"seeds": self.seeds, "device": find_device(self.device)}
+        steps = ablate(preset, self.variants, clips, truth, self.folder, budget, **options)
+        trainings = len(self.variants) * len(self.seeds)
+        with stop_signals() as received, closing(steps), progress_bar(total=trainings, unit="training") as bar:
             for at in steps:
-                bar.set_description(at.variant, refresh=False)
+                bar.set_description(f"{at.variant}, seed {at.seed}", refresh=False)
                 bar.set_postfix({"iteration": at.step.iteration, "loss": f"{at.step.loss:.4f}"}, refresh=False)
                 bar.update(round(at.index - 1 + at.fraction - bar.n, 4))
                 if received:
