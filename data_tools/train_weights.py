@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +43,8 @@ class Recipe:
     cooldown: int
     options: tuple[str, ...] = ()
     """More of ``lgcvd train``."""
+    sampling: dict[str, str | int] = field(default_factory=dict)
+    """How it is sampled unless someone says how: what was best on validation clips."""
     make: tuple[str, ...] = ()
     """The script that makes the data, and its options."""
     get: str = ""
@@ -54,6 +56,7 @@ class Recipe:
 
 
 DIGITS = PRESETS["digits"].train
+FEW_STEPS = {"sampler": "dpm++2m", "spacing": "trailing", "steps": 4}
 RECIPES = {
     "moving-digits": Recipe(
         "digits",
@@ -70,6 +73,7 @@ RECIPES = {
         single_stage=2500,
         cooldown=1500,
         options=("--flip",),
+        sampling=FEW_STEPS,
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
     ),
     "robot-hands": Recipe(
@@ -81,6 +85,7 @@ RECIPES = {
         single_stage=3000,
         cooldown=1500,
         options=("--flip",),
+        sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),
 }
@@ -125,7 +130,7 @@ def call(command: list[str]) -> int:
 def ship(name: str, out: Path) -> Path:
     """Write the trained model as it is shipped, and return its folder."""
     model = load(out / "runs" / name / "model")
-    save(model, out / name, replace(model.about, name=name), torch.float16)
+    save(model, out / name, replace(model.about, name=name, sampling=RECIPES[name].sampling), torch.float16)
     return out / name
 
 

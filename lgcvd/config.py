@@ -287,7 +287,7 @@ PRESETS: dict[str, Preset] = {
             data_mean=-0.05,
             data_std=0.32,
             motion=3,
-            motion_sharpness=4.0,
+            motion_sharpness=2.0,
         ),
         replace(SMALL, iterations=12_000, batch_size=4, single_stage=6000, cooldown=1500),
     ),

@@ -62,6 +62,7 @@ def test_the_check_sees_weights_that_are_spoiled(tmp_path: Path, monkeypatch: py
 def test_every_shipped_model_has_a_recipe_that_says_what_its_checkpoint_says(name: str) -> None:
     about, recipe = load(name).about, train_weights.RECIPES[name]
     assert (about.data, about.licence, about.step) == (recipe.source, recipe.licence, recipe.iterations)
+    assert about.sampling == recipe.sampling
 
 
 def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
