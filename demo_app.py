@@ -58,7 +58,9 @@ OFFER = {
     3: "Or continue one of these simulated pushes.",
 }
 """Said above the examples for a gray model, and for one in colour."""
-OFFER_WITH_HANDS = "Or continue one of these: four simulated pushes, two grasps of a real robot."
+OFFER_HANDS = "Or continue one of these: four simulated pushes, two clips that robot-hands dreamed up"
+"""The same for a model of hands, and what is added once two real clips are there."""
+REAL_HANDS = ", two grasps of a real robot"
 HANDS_MB = sum(clip.size for clip in examples.HANDS) / 1e6
 FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from GitHub)"
 
@@ -418,7 +420,7 @@ CSS = """
 def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     """The page. ``models``: names or folders for ``lgcvd.load``, the first is chosen; ``folder`` keeps the examples."""
     folder = folder or Path(tempfile.mkdtemp(prefix="lgcvd-examples-"))
-    shipped = examples.write_examples(folder)
+    shipped, dreamed = examples.write_examples(folder), examples.write_dreams(folder)
     hands: list[str] = []  # once someone has asked for them
 
     def of_hands(model: str) -> bool:
@@ -426,10 +428,15 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
 
     def clips_for(model: str) -> list[str]:
         """Examples of the kind that a model knows."""
-        return [*map(str, shipped[load(model).config.channels]), *(hands if of_hands(model) else [])]
+        return [
+            *map(str, shipped[load(model).config.channels]),
+            *([*map(str, dreamed), *hands] if of_hands(model) else []),
+        ]
 
     def offer_for(model: str) -> str:
-        return OFFER_WITH_HANDS if hands and of_hands(model) else OFFER[load(model).config.channels]
+        if of_hands(model):
+            return f"{OFFER_HANDS}{REAL_HANDS if hands else ''}."
+        return OFFER[load(model).config.channels]
 
     def offered(model: str, example: int) -> str:
         """One of them; the first where there are fewer than for the model before."""

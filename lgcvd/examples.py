@@ -21,6 +21,8 @@ DIGITS = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
 PUSHING = files("lgcvd") / "assets" / "examples"
 """Clips of simulated pushing."""
+DREAMED = [Path(str(files("lgcvd") / "assets" / "dreams" / f"hands-dreamed-{number}.gif")) for number in (1, 2)]
+"""Clips for models of hands: robot-hands made them from nothing (data_tools/dream_examples.py)."""
 
 REPOSITORY = "YifanTian07/G1-policy-train"
 """On GitHub (MIT): episodes of a humanoid robot whose hands grasp a can."""
@@ -89,13 +91,22 @@ def write_examples(folder: Path) -> dict[int, list[Path]]:
     """
     gray, colour = [], []
     for source in sorted(Path(str(PUSHING)).glob("*.gif")):
-        colour.append(folder / source.name)
-        with video.draft(colour[-1]) as part:
-            shutil.copyfile(source, part)
+        colour.append(_copied(source, folder))
     for number, (motion, index) in enumerate(DIGITS, 1):
         gray.append(folder / f"moving-digits-{number}.gif")
         video.write_video(gray[-1], video.from_uint8(MovingDigits("test", motion=motion)[index]), video.PICTURE_FPS)
     return {1: gray, 3: colour}
+
+
+def write_dreams(folder: Path) -> list[Path]:
+    """Write the clips for models of hands that come with the package."""
+    return [_copied(source, folder) for source in DREAMED]
+
+
+def _copied(source: Path, folder: Path) -> Path:
+    with video.draft(folder / source.name) as part:
+        shutil.copyfile(source, part)
+    return folder / source.name
 
 
 def write_hands(clip: RemoteClip, folder: Path) -> Path:

@@ -320,8 +320,13 @@ def test_a_model_of_hands_is_offered_hands_once_they_are_asked_for(model, of_han
     assert on["on_fetched"](model) == [demo_app.SAME] * 6, "the visitor has chosen another model meanwhile"
     words, gallery, example, button, _, upload = on["on_fetched"](of_hands)
     assert "real robot" in words
-    assert [Path(path).name for path in gallery["value"][4:]] == ["hands-1.gif", "hands-2.gif"]
-    assert (gallery["selected_index"], example, button["visible"], upload) == (4, 4, False, None)
+    assert [Path(path).name for path in gallery["value"][4:]] == [
+        "hands-dreamed-1.gif",
+        "hands-dreamed-2.gif",
+        "hands-1.gif",
+        "hands-2.gif",
+    ]
+    assert (gallery["selected_index"], example, button["visible"], upload) == (6, 6, False, None)
     for _, note, _ in on["on_look"](None, example, of_hands, 0):
         assert "14 frames, 10 a second. The model sees them in colour" in note
     assert len(on["on_model"](model)[1]["value"]) == 6

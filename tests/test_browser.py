@@ -252,7 +252,7 @@ def test_real_hands_are_fetched_only_when_asked_for(page, clip, other_side):
     expect(page.locator("#status")).to_contain_text("6 new frames in")
     answers.append((clip.read_bytes(), None))
     page.click("#hands")
-    expect(page.locator("#examples button.thumbnail-item")).to_have_count(6)
+    expect(page.locator("#examples button.thumbnail-item")).to_have_count(8)
     expect(page.locator("#note")).to_contain_text("12 frames, 10 a second")
     expect(page.locator("#fetching .error")).to_have_count(0)
     assert asked == ["/1.mp4", "/1.mp4", "/2.mp4"]

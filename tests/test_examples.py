@@ -16,7 +16,7 @@ from media import flat, serve, write_clip
 
 from lgcvd import UserError, examples, video
 from lgcvd.__main__ import main
-from lgcvd.examples import HANDS, SOURCE_VARIABLE, RemoteClip, fetch, write_examples, write_hands
+from lgcvd.examples import HANDS, SOURCE_VARIABLE, RemoteClip, fetch, write_dreams, write_examples, write_hands
 
 FRAMES = 31
 
@@ -165,6 +165,7 @@ def test_what_is_fetched_is_pinned():
 def test_shipped_examples_are_clips_of_the_kind_that_a_model_knows(tmp_path):
     clips = write_examples(tmp_path)
     assert {channels: len(paths) for channels, paths in clips.items()} == {1: 6, 3: 4}
+    clips[3] += write_dreams(tmp_path)
     for channels, paths in clips.items():
         for path in paths:
             frames = video.read_pixels(path, (64, 64), 3).frames
@@ -176,7 +177,7 @@ def test_the_command_line_writes_them_and_asks_the_network_only_when_told(clip, 
     monkeypatch.setattr(examples, "HANDS", (clip,))
     asked = side(episode)
     assert main(["examples", "--out", str(tmp_path / "clips")]) == 0
-    assert len(os.listdir(tmp_path / "clips")) == 10
+    assert len(os.listdir(tmp_path / "clips")) == 12
     assert not asked
     assert main(["examples", "--out", str(tmp_path / "clips"), "--download"]) == 0
     assert len(video.read_pixels(tmp_path / "clips" / "hands-1.gif", (64, 64), 3).frames) == 11

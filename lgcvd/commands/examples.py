@@ -8,7 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Examples:
-    """Write clips to try the other verbs on: moving digits for gray models, simulated pushing for those in colour."""
+    """Write clips to try the other verbs on: moving digits for gray models, simulated pushing and
+    dreamed hands for those in colour."""
 
     out: Path = Path("examples")
     """Folder for them, one GIF each."""
@@ -17,11 +18,12 @@ class Examples:
     in ~/.cache/lgcvd."""
 
     def run(self) -> int:
-        from lgcvd.examples import HANDS, fetch, write_examples, write_hands
+        from lgcvd.examples import HANDS, fetch, write_dreams, write_examples, write_hands
         from lgcvd.progress import progress_bar
 
         for paths in write_examples(self.out).values():
             print(*paths, sep="\n")
+        print(*write_dreams(self.out), sep="\n")
         for clip in HANDS if self.download else ():
             with progress_bar(desc=clip.name, total=clip.size, unit="B", unit_scale=True, disable=None) as bar:
                 for done in fetch(clip):
