@@ -1,6 +1,6 @@
-"""Train the models that come with lgcvd again, from the data, as their cards tell.
+"""Train the models that come with lgcvd again, from the data, as their cards tell, and MCVD's under the same budget.
 
-    python data_tools/train_weights.py                                        # all: days on a CPU
+    python data_tools/train_weights.py                                        # all, and MCVD's to compare: days on a CPU
     python data_tools/train_weights.py robot-pushing --budget 0.1             # a tenth of the iterations
     python data_tools/train_weights.py robot-hands --data robot_hands --processes 2 -- --device cuda
 
@@ -69,9 +69,9 @@ RECIPES = {
         "pushing: 4,000 simulated clips of a robot arm that pushes things about in a tray "
         "(data_tools/simulate_pushing.py, seed 0), 64 x 64, 10 frames a second",
         "MIT, as the project",
-        iterations=10_000,
-        single_stage=2500,
-        cooldown=1500,
+        iterations=6000,
+        single_stage=2000,
+        cooldown=1200,
         options=("--flip",),
         sampling=FEW_STEPS,
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
@@ -88,6 +88,25 @@ RECIPES = {
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),
+}
+
+
+def _against(recipe: Recipe, kind: str) -> Recipe:
+    """MCVD's training to compare with: the same data, and as many optimizer steps, of which two stages take two."""
+    both = recipe.iterations - recipe.single_stage
+    return replace(
+        recipe,
+        preset=f"{recipe.preset}-{kind}",
+        iterations=recipe.iterations + both,
+        single_stage=0,
+        cooldown=2 * recipe.cooldown,
+    )
+
+
+RECIPES |= {
+    f"{name}-{kind}": _against(RECIPES[name], kind)
+    for name in ("robot-pushing", "robot-hands")
+    for kind in ("mcvd-concat", "mcvd-spatin")
 }
 
 
@@ -108,8 +127,8 @@ def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
     if options.processes > 1:
         train[1:2] = ["-m", "torch.distributed.run", "--nproc-per-node", str(options.processes), "-m"]
     for setting in BUDGETED:
-        count = max(1, round(getattr(recipe, setting) * options.budget))
-        train += [f"--train.{setting.replace('_', '-')}", str(count)]
+        count = round(getattr(recipe, setting) * options.budget)
+        train += [f"--train.{setting.replace('_', '-')}", str(max(count, setting == "iterations"))]
     yield [*train, "--source", recipe.source, "--licence", recipe.licence, *recipe.options, *options.more]
 
 

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from data_tools import train_weights
-from lgcvd import UserError, load, save, shipped_models
+from lgcvd import PRESETS, UserError, load, save, shipped_models
 from lgcvd.__main__ import main
 from lgcvd.checkpoints import SHIPPED
 
@@ -77,6 +77,13 @@ def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, cap
     assert (model.about.data, model.about.licence) == (shipped.about.data, shipped.about.licence)
     size = (tmp_path / "moving-digits" / "model.safetensors").stat().st_size
     assert size == (Path(str(SHIPPED)) / "moving-digits" / "model.safetensors").stat().st_size
+
+
+def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data() -> None:
+    ours, theirs = (train_weights.RECIPES[name] for name in ("robot-hands", "robot-hands-mcvd-spatin"))
+    assert theirs.preset in PRESETS
+    assert theirs.iterations == ours.single_stage + 2 * (ours.iterations - ours.single_stage)
+    assert (theirs.source, theirs.options) == (ours.source, ours.options)
 
 
 @pytest.mark.parametrize(
