@@ -1,7 +1,7 @@
 """Train the models that come with lgcvd again, from the data, as their cards tell, and MCVD's under the same budget.
 
-    python data_tools/train_weights.py                                        # all, and MCVD's to compare: days on a CPU
-    python data_tools/train_weights.py robot-pushing --budget 0.1             # a tenth of the iterations
+    python data_tools/train_weights.py                                  # all, and MCVD's beside them: days on a CPU
+    python data_tools/train_weights.py robot-pushing --budget 0.1       # a tenth of the iterations
     python data_tools/train_weights.py robot-hands --data robot_hands --processes 2 -- --device cuda
 
 What is behind -- goes to every ``lgcvd train``. Each command is printed before it runs; after a stop the same call goes
