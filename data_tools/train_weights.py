@@ -31,6 +31,17 @@ BUDGETED = ("iterations", "single_stage", "cooldown")
 
 
 @dataclass(frozen=True)
+class Run:
+    """One ``lgcvd train``."""
+
+    iterations: int
+    single_stage: int
+    cooldown: int
+    options: tuple[str, ...] = ()
+    """More of its options."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a shipped model is trained."""
 
@@ -38,11 +49,8 @@ class Recipe:
     source: str
     """The name of the data, a colon, and what they are and whose."""
     licence: str
-    iterations: int
-    single_stage: int
-    cooldown: int
-    options: tuple[str, ...] = ()
-    """More of ``lgcvd train``."""
+    runs: tuple[Run, ...]
+    """Each begins with the weights of the one before."""
     sampling: dict[str, str | int] = field(default_factory=dict)
     """How it is sampled unless someone says how: what was best on validation clips."""
     make: tuple[str, ...] = ()
@@ -62,17 +70,32 @@ RECIPES = {
         "digits",
         "digits: moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)",
         "the digits are under Creative Commons Attribution-ShareAlike 3.0",
-        **{name: getattr(DIGITS, name) for name in BUDGETED},
+        (Run(**{name: getattr(DIGITS, name) for name in BUDGETED}),),
     ),
     "robot-pushing": Recipe(
         "robot-64",
         "pushing: 4,000 simulated clips of a robot arm that pushes things about in a tray "
         "(data_tools/simulate_pushing.py, seed 0), 64 x 64, 10 frames a second",
         "MIT, as the project",
-        iterations=6000,
-        single_stage=2000,
-        cooldown=1200,
-        options=("--flip",),
+        (
+            Run(3678, 2000, 0, ("--flip",)),
+            Run(
+                2300,
+                0,
+                700,
+                (
+                    "--flip",
+                    "--model.motion",
+                    "6",
+                    "--model.motion-stride",
+                    "2",
+                    "--train.warmup",
+                    "50",
+                    "--train.seed",
+                    "1",
+                ),
+            ),
+        ),
         sampling=FEW_STEPS,
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
     ),
@@ -81,10 +104,7 @@ RECIPES = {
         "robot_hands: 80 episodes of a humanoid robot's hands, github.com/YifanTian07/G1-policy-train at "
         "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
         "MIT, as the clips that it was trained on; name their source",
-        iterations=8000,
-        single_stage=3000,
-        cooldown=1500,
-        options=("--flip",),
+        (Run(8000, 3000, 1500, ("--flip",)),),
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),
@@ -93,14 +113,11 @@ RECIPES = {
 
 def _against(recipe: Recipe, kind: str) -> Recipe:
     """MCVD's training to compare with: the same data, and as many optimizer steps, of which two stages take two."""
-    both = recipe.iterations - recipe.single_stage
-    return replace(
-        recipe,
-        preset=f"{recipe.preset}-{kind}",
-        iterations=recipe.iterations + both,
-        single_stage=0,
-        cooldown=2 * recipe.cooldown,
-    )
+    runs = [
+        replace(run, iterations=2 * run.iterations - run.single_stage, single_stage=0, cooldown=2 * run.cooldown)
+        for run in recipe.runs
+    ]
+    return replace(recipe, preset=f"{recipe.preset}-{kind}", runs=tuple(runs))
 
 
 RECIPES |= {
@@ -111,8 +128,8 @@ RECIPES |= {
 
 
 def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
-    """What has to be run, one program with its arguments after the other, until the run folder holds the model."""
-    recipe, folder = RECIPES[name], options.out / "runs" / name
+    """What has to be run, one program with its arguments after the other, until the last run folder holds the model."""
+    recipe, folders = RECIPES[name], run_folders(name, options.out)
     data = options.data or options.out / recipe.data
     if recipe.make:
         script, *its_options = recipe.make
@@ -123,13 +140,23 @@ def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
             raise UserError(f"{name} needs {recipe.source}: {recipe.get}, and give the folder with --data.")
     else:
         data = recipe.data  # made on the fly
-    train = [sys.executable, "-m", "lgcvd", "train", recipe.preset, "--folder", str(folder), "--data", str(data)]
+    program = [sys.executable, "-m", "lgcvd", "train", recipe.preset]
     if options.processes > 1:
-        train[1:2] = ["-m", "torch.distributed.run", "--nproc-per-node", str(options.processes), "-m"]
-    for setting in BUDGETED:
-        count = round(getattr(recipe, setting) * options.budget)
-        train += [f"--train.{setting.replace('_', '-')}", str(max(count, setting == "iterations"))]
-    yield [*train, "--source", recipe.source, "--licence", recipe.licence, *recipe.options, *options.more]
+        program[1:2] = ["-m", "torch.distributed.run", "--nproc-per-node", str(options.processes), "-m"]
+    both = ["--data", str(data), "--source", recipe.source, "--licence", recipe.licence]
+    for index, (run, folder) in enumerate(zip(recipe.runs, folders, strict=True)):
+        train = [*program, "--folder", str(folder), *both, *run.options]
+        for setting in BUDGETED:
+            count = round(getattr(run, setting) * options.budget)
+            train += [f"--train.{setting.replace('_', '-')}", str(max(count, setting == "iterations"))]
+        if index:
+            train += ["--init", str(folders[index - 1] / "model")]
+        yield [*train, *options.more]
+
+
+def run_folders(name: str, out: Path) -> list[Path]:
+    """Where the runs of a recipe live."""
+    return [out / "runs" / f"{name}-{number}" for number, _ in enumerate(RECIPES[name].runs, 1)]
 
 
 def call(command: list[str]) -> int:
@@ -148,8 +175,10 @@ def call(command: list[str]) -> int:
 
 def ship(name: str, out: Path) -> Path:
     """Write the trained model as it is shipped, and return its folder."""
-    model = load(out / "runs" / name / "model")
-    save(model, out / name, replace(model.about, name=name, sampling=RECIPES[name].sampling), torch.float16)
+    models = [load(folder / "model") for folder in run_folders(name, out)]
+    about = replace(models[-1].about, name=name, sampling=RECIPES[name].sampling)
+    about = replace(about, step=sum(model.about.step for model in models))
+    save(models[-1], out / name, about, torch.float16)
     return out / name
 
 

@@ -64,6 +64,8 @@ class ModelConfig:
     """... over this standard deviation."""
     motion: int = 0
     """Pixels a frame that the last layer can move what the known frames show (``lgcvd.motion``); 0: all is painted."""
+    motion_stride: int = 1
+    """Pixels between neighbouring displacements of it: 2 reaches twice as far at the same cost."""
     motion_sharpness: float = 1.0
     """How much more decided the motion skip is outside of training than in it."""
     timesteps: int = 1000
@@ -101,6 +103,8 @@ class ModelConfig:
                 f"motion must not be negative and motion_sharpness be positive, not {self.motion} and "
                 f"{self.motion_sharpness}."
             )
+        if self.motion_stride < 1 or self.motion % self.motion_stride:
+            raise UserError(f"motion must be a multiple of motion_stride, not {self.motion} and {self.motion_stride}.")
         if self.data_std <= 0:
             raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:

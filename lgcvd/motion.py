@@ -38,16 +38,18 @@ class MotionSkip(nn.Module):
 
     clip_frames, patch: T, and the pixels a side of a cell of the network's output.
     radius: the farthest displacement, in pixels a frame along each axis.
+    stride: pixels between neighbouring displacements; the mixture of them reaches what lies between.
     sharpness: outside of training, the logits of displacements and gates are multiplied by it. Training asks for the
         mean of all that is possible, which blurs a little in every frame; a film wants one of them.
     """
 
     displacements: Tensor
 
-    def __init__(self, clip_frames: int, patch: int, radius: int, sharpness: float = 1.0):
+    def __init__(self, clip_frames: int, patch: int, radius: int, sharpness: float = 1.0, stride: int = 1):
         super().__init__()
         self.clip_frames, self.patch, self.radius, self.sharpness = clip_frames, patch, radius, sharpness
-        steps = torch.arange(-radius, radius + 1)
+        self.along_axis = range(-radius, radius + 1, stride)
+        steps = torch.tensor(self.along_axis)
         self.register_buffer("displacements", torch.cartesian_prod(steps, steps), persistent=False)  # (n, 2): y, x
 
     @property
@@ -159,12 +161,15 @@ class MotionSkip(nn.Module):
         """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
         shares = kernel.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        return _Mixed.apply(padded, shares, list(product(range(2 * self.radius + 1), repeat=2)))
+        corners = [self.radius + step for step in self.along_axis]
+        return _Mixed.apply(padded, shares, list(product(corners, repeat=2)))
 
 
 def motion_skip(config: ModelConfig, frames: int) -> MotionSkip | None:
     """The skip that ``config`` asks for, over a clip of so many frames; None where all is painted."""
-    return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness) if config.motion else None
+    if not config.motion:
+        return None
+    return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness, config.motion_stride)
 
 
 class _Mixed(torch.autograd.Function):

@@ -407,6 +407,8 @@ def test_a_run_can_begin_with_given_weights(model: str, tmp_path: Path, capsys: 
         torch.testing.assert_close(after[name], weight.half().float(), msg=name)
     assert train(tmp_path / "other", "--init", model, "--model.dim", "16") == 2
     assert "do not fit (dim: 8 there, 16 here): set the model's options" in capsys.readouterr().err
+    assert train(tmp_path / "faithful", "--init", model, "--model.memory-decay", "0.75") == 0
+    assert "trained with other settings: memory_decay: 0.5 there, 0.75 here" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import torch
 
 from lgcvd.config import PRESETS
 from lgcvd.context import ABSENT, Context, local_context
+from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
 from lgcvd.motion import MotionSkip, _Mixed
 
@@ -46,6 +47,22 @@ def test_what_moves_evenly_moves_on(step: tuple[int, int], positions: list[int])
     if step != (0, 0):
         assert error < 0.5 * (still - clip)[:, near].square().mean()
     assert error < 0.1
+
+
+def test_a_stride_reaches_farther_with_as_many_displacements() -> None:
+    far, near = MotionSkip(T, PATCH, 2 * RADIUS, stride=2), MotionSkip(T, PATCH, RADIUS)
+    assert far.channels_out == near.channels_out
+    clip = moving((0, 2 * RADIUS - 2), frames=4)  # farther in a frame than the near one reaches
+    errors = []
+    for skip in (far, near):
+        skip.clip_frames = 4
+        context = local_context(clip, torch.tensor([[0, 1]]))
+        context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))
+        answer = torch.zeros(1, skip.channels_out, SIZE // PATCH, SIZE // PATCH)
+        errors.append((skip(answer, torch.full_like(clip, -1), context) - clip)[:, 2].square().mean())
+    assert errors[0] < 0.5 * errors[1]
+    with pytest.raises(UserError, match="multiple of motion_stride"):
+        replace(PRESETS["tiny"].model, motion=3, motion_stride=2)
 
 
 def test_known_frames_come_back_untouched() -> None:

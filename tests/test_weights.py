@@ -61,7 +61,8 @@ def test_the_check_sees_weights_that_are_spoiled(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("name", shipped_models())
 def test_every_shipped_model_has_a_recipe_that_says_what_its_checkpoint_says(name: str) -> None:
     about, recipe = load(name).about, train_weights.RECIPES[name]
-    assert (about.data, about.licence, about.step) == (recipe.source, recipe.licence, recipe.iterations)
+    assert (about.data, about.licence) == (recipe.source, recipe.licence)
+    assert about.step == sum(run.iterations for run in recipe.runs)
     assert about.sampling == recipe.sampling
 
 
@@ -82,8 +83,10 @@ def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, cap
 def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data() -> None:
     ours, theirs = (train_weights.RECIPES[name] for name in ("robot-hands", "robot-hands-mcvd-spatin"))
     assert theirs.preset in PRESETS
-    assert theirs.iterations == ours.single_stage + 2 * (ours.iterations - ours.single_stage)
-    assert (theirs.source, theirs.options) == (ours.source, ours.options)
+    assert theirs.source == ours.source
+    for our, their in zip(ours.runs, theirs.runs, strict=True):
+        assert their.iterations == our.single_stage + 2 * (our.iterations - our.single_stage)
+        assert their.options == our.options
 
 
 @pytest.mark.parametrize(

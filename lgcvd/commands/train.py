@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -174,10 +175,13 @@ class Train:
         from lgcvd.trainer import differences
 
         start = load(self.init)
-        different = differences(asdict(start.config), asdict(model.config))
+        different = "; ".join(differences(asdict(start.config), asdict(model.config)))
+        try:
+            model.load_state_dict(start.state_dict())
+        except RuntimeError as error:
+            raise UserError(f"the weights of {self.init} do not fit ({different}): set the model's options.") from error
         if different:
-            raise UserError(f"the weights of {self.init} do not fit ({'; '.join(different)}): set the model's options.")
-        model.load_state_dict(start.state_dict())
+            print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
 
     def _clips(self, frames: int) -> Dataset:
         """Random clips to train on."""
