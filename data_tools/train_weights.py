@@ -37,7 +37,7 @@ class Run:
     iterations: int
     single_stage: int
     cooldown: int
-    options: tuple[str, ...] = ()
+    options: str = ""
     """More of its options."""
 
 
@@ -78,23 +78,8 @@ RECIPES = {
         "(data_tools/simulate_pushing.py, seed 0), 64 x 64, 10 frames a second",
         "MIT, as the project",
         (
-            Run(3678, 2000, 0, ("--flip",)),
-            Run(
-                2000,
-                0,
-                650,
-                (
-                    "--flip",
-                    "--model.motion",
-                    "6",
-                    "--model.motion-stride",
-                    "2",
-                    "--train.warmup",
-                    "50",
-                    "--train.seed",
-                    "1",
-                ),
-            ),
+            Run(3678, 2000, 0, "--flip"),
+            Run(2000, 0, 650, "--flip --model.motion 6 --model.motion-stride 2 --train.warmup 50 --train.seed 1"),
         ),
         sampling=FEW_STEPS,
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
@@ -104,7 +89,7 @@ RECIPES = {
         "robot_hands: 80 episodes of a humanoid robot's hands, github.com/YifanTian07/G1-policy-train at "
         "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
         "MIT, as the clips that it was trained on; name their source",
-        (Run(8000, 3000, 1500, ("--flip",)),),
+        (Run(8000, 3000, 1500, "--flip"),),
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),
@@ -145,7 +130,7 @@ def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
         program[1:2] = ["-m", "torch.distributed.run", "--nproc-per-node", str(options.processes), "-m"]
     both = ["--data", str(data), "--source", recipe.source, "--licence", recipe.licence]
     for index, (run, folder) in enumerate(zip(recipe.runs, folders, strict=True)):
-        train = [*program, "--folder", str(folder), *both, *run.options]
+        train = [*program, "--folder", str(folder), *both, *shlex.split(run.options)]
         for setting in BUDGETED:
             count = round(getattr(run, setting) * options.budget)
             train += [f"--train.{setting.replace('_', '-')}", str(max(count, setting == "iterations"))]
