@@ -1,6 +1,6 @@
 """A picture for each task, of the first example clip, by the command line: docs/tasks.
 
-    python data_tools/task_pictures.py --model robot-hands --out docs/tasks
+    python data_tools/task_pictures.py --model robot-pushing --out docs/tasks
 
 The clips and seeds are the first ones, not chosen. A task that the model was not trained for gets no picture. Beside
 the tasks: many futures, what the cross-attention reads, and the memories and guidance side by side.

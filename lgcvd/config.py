@@ -10,7 +10,7 @@ from lgcvd.errors import UserError
 
 MAX_SEED = 2**53
 """A thousand times as much is what torch still takes."""
-DEFAULT_MODEL = "robot-hands"
+DEFAULT_MODEL = "robot-pushing"
 """The shipped model that is taken where none is named."""
 Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
 
