@@ -170,7 +170,7 @@ def ablate(
             for step, seconds, fraction in _train_until(run, weights, data, budget, device):
                 yield AblationStep(name, seed, index, len(trainings), step, seconds, fraction)
         done = json.loads((run / "done.json").read_text())
-        cache = folder / f"{name}-{seed}.json"
+        cache = own.with_name(f"{own.name}.json")
         if not cache.exists():
             score = _score(_with_decay(run / "model", changed.model, device), truth, **done)
             write_json(cache, score.as_json())

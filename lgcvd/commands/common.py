@@ -15,7 +15,7 @@ from tyro.conf import DisallowNone
 
 from lgcvd.config import ModelConfig
 from lgcvd.errors import UserError
-from lgcvd.sampling import SAMPLERS, SPACINGS, THRESHOLDS
+from lgcvd.sampling import SAMPLERS, SPACINGS, THRESHOLDS, Sampling
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -29,16 +29,27 @@ Threshold = tyro.extras.literal_type_from_choices(list(THRESHOLDS))
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfSampling:
-    """The options of ``lgcvd.Sampling``; what is left out is left to the model, or to the defaults."""
+class OfSteps:
+    """How models denoise; what is left out is left to the protocol, if there is one, to the model, or the default."""
 
     sampler: DisallowNone[Sampler | None] = None
-    """How to denoise; left out, as the model's card says, or dpm++2m."""
+    """How to denoise; left out, as the protocol or the model's card says, or dpm++2m."""
     steps: DisallowNone[int | None] = None
-    """Denoising steps a window; left out, the model's own number, or 10. Each asks the network once, but twice with
-    "heun"."""
+    """Denoising steps a window; left out, the protocol's or the model's own number, or 10. Each asks the network once,
+    but twice with "heun"."""
     spacing: DisallowNone[Spacing | None] = None
-    """Which time steps are taken; left out, the model's own, or quadratic."""
+    """Which time steps are taken; left out, those of the protocol or the model, or quadratic."""
+
+    def sampling(self) -> dict:
+        """The options of ``lgcvd.Sampling`` that were given."""
+        given = {option.name: getattr(self, option.name, None) for option in fields(Sampling)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSampling(OfSteps):
+    """All options of ``lgcvd.Sampling``."""
+
     eta: DisallowNone[float | None] = None
     """Of ddpm, ddim and euler: noise that every step renews, from 0 to 1; left out, the sampler's own (ddpm: 1)."""
     threshold: DisallowNone[Threshold | None] = None
@@ -49,11 +60,6 @@ class OfSampling:
     """The same by the memory, separately. Each that is not 1 asks the network once more a step."""
     resample: DisallowNone[int | None] = None
     """Where more frames are known than the context holds: times that every step is taken (RePaint); left out, 4."""
-
-    def sampling(self) -> dict:
-        """What was given."""
-        given = {option.name: getattr(self, option.name) for option in fields(OfSampling)}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tyro.conf import DisallowNone
 
-from lgcvd.commands.common import Device, OfClips, Sampler, Spacing, find_device, stop_signals
+from lgcvd.commands.common import Device, OfClips, OfSteps, find_device, stop_signals
 from lgcvd.progress import progress_bar
 
 Protocol = Literal["ours", "mcvd", "lgcvd-released"]
@@ -17,7 +17,7 @@ Metric = Literal["psnr", "ssim", "lpips", "fvd", "diversity"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(OfClips):
+class Evaluate(OfSteps, OfClips):
     """Measure predictions by a protocol; to stop, press Ctrl-C: the same command goes on."""
 
     model: str
@@ -35,12 +35,6 @@ class Evaluate(OfClips):
     """Clips, evenly spread over the split; the seed decides which."""
     trajectories: DisallowNone[int | None] = None
     """Predictions of each clip."""
-    sampler: DisallowNone[Sampler | None] = None
-    """How to denoise; left out, as the protocol says, which for "ours" is as the model's card says, or dpm++2m."""
-    steps: DisallowNone[int | None] = None
-    """Denoising steps a window; the same."""
-    spacing: DisallowNone[Spacing | None] = None
-    """Which time steps are taken; the same."""
     fvd_observed: DisallowNone[bool | None] = None
     """Whether FVD sees the observed frames too."""
     metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "fvd", "diversity")
@@ -94,8 +88,8 @@ class Evaluate(OfClips):
         from lgcvd.evaluation import Evaluation, of_baseline, of_model
         from lgcvd.protocols import OURS, PROTOCOLS, SAMPLING
 
-        names = ("context", "frames", "clips", "trajectories", "fvd_observed", *SAMPLING)
-        changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        names = ("context", "frames", "clips", "trajectories", "fvd_observed")
+        changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None} | self.sampling()
         protocol = PROTOCOLS[self.protocol]
         if self.model in BASELINES:
             protocol, predictor = replace(protocol, **changed), of_baseline(self.model)

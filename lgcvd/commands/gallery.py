@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tyro.conf import DisallowNone
 
-from lgcvd.commands.common import Device, OfClips, Sampler, find_device
+from lgcvd.commands.common import Device, OfClips, OfSteps, find_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gallery(OfClips):
+class Gallery(OfSteps, OfClips):
     """Show what several models make of the same clips: predictions, generation, infilling and interpolation."""
 
     models: tuple[str, ...]
@@ -26,10 +26,6 @@ class Gallery(OfClips):
     """Frames that are observed."""
     frames: int = 28
     """New frames."""
-    sampler: DisallowNone[Sampler | None] = None
-    """How to denoise; left out, as each model's card says, or dpm++2m."""
-    steps: DisallowNone[int | None] = None
-    """Denoising steps a window; left out, each model's own number, or 10."""
     all_frames_strip: bool = False
     """Also every frame of each clip side by side, as papers show them."""
     fps: float = 5.0
@@ -49,8 +45,7 @@ class Gallery(OfClips):
         for name in ("context", "frames", "clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        sampling = {name: getattr(self, name) for name in ("sampler", "steps") if getattr(self, name) is not None}
-        models, predictors, device = {}, [], find_device(self.device)
+        models, predictors, device, sampling = {}, [], find_device(self.device), self.sampling()
         for name in self.models:
             if name in BASELINES:
                 predictors.append(of_baseline(name))
