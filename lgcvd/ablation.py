@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from lgcvd.baselines import copy_last_frame
 from lgcvd.checkpoints import load
-from lgcvd.config import ModelConfig, Preset, TrainConfig
+from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
 from lgcvd.metrics import psnr, ssim
@@ -50,7 +50,10 @@ def _train(words: str, **settings: object) -> Variant:
 
 VARIANTS: dict[str, Variant] = {
     "whole": Variant("the preset as it is", lambda preset: preset),
-    "single-stage": _train("one stage, true context only", objective="single_stage"),
+    "single-stage": Variant(
+        "one stage, true context only, as many optimizer steps",
+        lambda preset: replace(preset, train=in_one_stage(preset.train, "single_stage")),
+    ),
     "no-global-context": _model("no encoder, no memory", global_context=False),
     "no-position-planes": _model("local frames without their positions", position_planes=False),
     "no-motion-skip": _model("all is painted, nothing is moved", motion=0),
@@ -205,7 +208,7 @@ def _train_until(
     steps = watch(train(model, data, preset.train, folder=run), run, preset.train, every=10**9, data=data)
     with closing(steps):
         for step in steps:
-            share = seconds() / (60 * budget.minutes) if budget.minutes else step.iteration / budget.iterations
+            share = seconds() / (60 * budget.minutes) if budget.minutes else step.iteration / preset.train.iterations
             if step.saved:
                 write_json(clock, seconds())
             try:

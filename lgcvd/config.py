@@ -308,28 +308,32 @@ MASKED_BLOCKS = TaskMix(prediction=0.25, generation=0.25, interpolation=0.25, ra
 """MCVD's own mix: the past and the future, each masked with probability 1/2 (Voleti et al. 2022, section 3)."""
 
 
+def in_one_stage(train: TrainConfig, objective: str) -> TrainConfig:
+    """``train`` with an objective of one stage, and as many optimizer steps, at the same rates."""
+
+    def steps(iterations: int) -> int:
+        return iterations + max(0, iterations - train.single_stage)
+
+    return replace(
+        train,
+        objective=objective,
+        iterations=steps(train.iterations),
+        warmup=steps(train.warmup),
+        cooldown=steps(train.iterations) - steps(train.iterations - train.cooldown),
+        single_stage=0,
+    )
+
+
 def _mcvd(preset: Preset, kind: Kind, dim: int) -> Preset:
     """``preset`` with MCVD's way of conditioning, all else alike: to compare with.
 
     dim: the width at which it has as many parameters as ``preset`` and takes as many operations (see
         ``matching.matched_dim``). It takes as many optimizer steps, at the same rates.
     """
-    ours, train = preset.model, preset.train
-
-    def steps(iterations: int) -> int:
-        return iterations + max(0, iterations - train.single_stage)
-
+    ours = preset.model
     return Preset(
         replace(ours, kind=kind, dim=dim, future_frames=ours.context_frames, spatin_width=max(8, ours.dim // 2)),
-        replace(
-            train,
-            objective="block_masking",
-            tasks=MASKED_BLOCKS,
-            iterations=steps(train.iterations),
-            warmup=steps(train.warmup),
-            cooldown=steps(train.iterations) - steps(train.iterations - train.cooldown),
-            single_stage=0,
-        ),
+        replace(in_one_stage(preset.train, "block_masking"), tasks=MASKED_BLOCKS),
     )
 
 
