@@ -67,7 +67,7 @@ VARIANTS: dict[str, Variant] = {
 
 @dataclass(frozen=True)
 class Budget:
-    """What every variant may use: iterations, or minutes of training."""
+    """What every variant may use: minutes of training, or the optimizer steps of so many iterations of the preset."""
 
     iterations: int | None = None
     minutes: float | None = None

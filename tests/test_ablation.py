@@ -38,6 +38,8 @@ def test_each_variant_changes_what_it_says():
         {*VARIANTS} - {"paper-tasks", "no-motion-skip"}  # tiny has the paper's task mix, and no skip
     )
     assert changed["single-stage"].train.objective == "single_stage"
+    late = replace(TINY, train=replace(TINY.train, iterations=10, single_stage=4))
+    assert VARIANTS["single-stage"].change(late).train.iterations == 4 + 2 * 6, "as many optimizer steps"
     assert not changed["no-global-context"].model.global_context
     assert not changed["no-position-planes"].model.position_planes
     assert changed["last-clip-only"].model.memory_decay == 0
