@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from lgcvd import load, save
-from lgcvd.config import PRESETS
+from lgcvd.config import PRESETS, in_one_stage
 from lgcvd.convert import main
 from lgcvd.errors import UserError
 
@@ -98,10 +98,11 @@ RECIPES = {
 
 def _against(recipe: Recipe, kind: str) -> Recipe:
     """MCVD's training to compare with: the same data, and as many optimizer steps, of which two stages take two."""
-    runs = [
-        replace(run, iterations=2 * run.iterations - run.single_stage, single_stage=0, cooldown=2 * run.cooldown)
-        for run in recipe.runs
-    ]
+    runs = []
+    for run in recipe.runs:
+        ours = replace(PRESETS[recipe.preset].train, **{name: getattr(run, name) for name in BUDGETED})
+        theirs = in_one_stage(ours, "block_masking")
+        runs.append(replace(run, **{name: getattr(theirs, name) for name in BUDGETED}))
     return replace(recipe, preset=f"{recipe.preset}-{kind}", runs=tuple(runs))
 
 

@@ -31,7 +31,7 @@ class Ablate:
     )
     """What is compared."""
     iterations: DisallowNone[int | None] = None
-    """The budget of each variant, in iterations ..."""
+    """The budget of each variant: the optimizer steps of so many iterations of the preset ..."""
     minutes: DisallowNone[float | None] = None
     """... or in minutes of training."""
     seeds: tuple[int, ...] = (0,)
