@@ -20,7 +20,8 @@ from lgcvd.checkpoints import load
 from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
-from lgcvd.metrics import psnr, ssim
+from lgcvd.lpips import SMALLEST
+from lgcvd.metrics import lpips, psnr, ssim
 from lgcvd.models import VideoDenoiser, build
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
@@ -30,6 +31,9 @@ from lgcvd.video import draft, from_uint8, write_json
 COPY = "copy last frame"
 BATCH = 8
 """Clips that are predicted together; fixed, because their noise is drawn together."""
+
+MEASURES = {"psnr": ("PSNR, dB", psnr, 2), "ssim": ("SSIM", ssim, 3), "lpips": ("LPIPS", lpips, 3)}
+"""Measure -> its title, what computes it for each frame, and the decimals that it is told with."""
 
 
 @dataclass(frozen=True)
@@ -88,33 +92,35 @@ class Budget:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a variant predicts, per clip and new frame."""
+    """How well a variant predicts."""
 
-    psnr: np.ndarray
-    ssim: np.ndarray
-    iterations: int = 0
+    values: dict[str, np.ndarray]
+    """Measure -> value of every clip and new frame, (n, frames)."""
+    iterations: float = 0
     seconds: float = 0.0
-    parameters: int = 0
+    parameters: float = 0
 
-    def mean(self, measure: str) -> tuple[float, float, float]:
-        """Over clips and frames, with its 95 % bootstrap interval over clips."""
-        from lgcvd.evaluation import bootstrap_interval
-
-        values = getattr(self, measure).mean(1)
-        return float(values.mean()), *bootstrap_interval(values)
+    @classmethod
+    def of_frames(cls, predicted: Tensor, true: Tensor, **training: float) -> Score:
+        """Of videos (n, frames, C, H, W) in [-1, 1]; LPIPS where its network can see frames of this size."""
+        names = [name for name in MEASURES if name != "lpips" or min(true.shape[-2:]) >= SMALLEST]
+        return cls({name: MEASURES[name][1](predicted, true).numpy() for name in names}, **training)
 
     @classmethod
     def of_seeds(cls, scores: Sequence[Score]) -> Score:
         """The mean of the same variant trained with several seeds."""
-        means = {name: np.mean([getattr(score, name) for score in scores], 0) for name in vars(scores[0])}
-        return cls(**means)
+        values = {name: np.mean([score.values[name] for score in scores], 0) for name in scores[0].values}
+        others = {
+            name: np.mean([getattr(score, name) for score in scores]) for name in vars(scores[0]).keys() - {"values"}
+        }
+        return cls(values, **others)
 
     def as_json(self) -> dict:
-        return {name: v.round(5).tolist() if isinstance(v, np.ndarray) else v for name, v in vars(self).items()}
+        return vars(self) | {"values": {name: array.round(5).tolist() for name, array in self.values.items()}}
 
     @classmethod
     def from_json(cls, saved: dict) -> Score:
-        return cls(**saved | {name: np.array(saved[name]) for name in ("psnr", "ssim")})
+        return cls(**saved | {"values": {name: np.array(values) for name, values in saved["values"].items()}})
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,7 @@ def ablate(
         "budget": asdict(budget),
         "clips": held_out.shape,
         "data": repr(data) if is_dataclass(data) else "",
+        "measures": list(MEASURES),
     }
     _same_settings(folder / "settings.json", settings)
     truth, k = from_uint8(held_out), preset.model.context_frames
@@ -179,7 +186,7 @@ def ablate(
             write_json(cache, score.as_json())
         scores.setdefault(name, []).append(Score.from_json(json.loads(cache.read_text())))
     copied = copy_last_frame(truth[:, :k], truth.shape[1] - k)
-    scores[COPY] = [Score(psnr(copied[:, k:], truth[:, k:]).numpy(), ssim(copied[:, k:], truth[:, k:]).numpy())]
+    scores[COPY] = [Score.of_frames(copied[:, k:], truth[:, k:])]
     _write(scores, seeds, folder, budget, k)
 
 
@@ -236,41 +243,47 @@ def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float)
         predict(model, clips[:, :k].to(device), truth.shape[1] - k, generator=generator_for(0, index)).cpu()
         for index, clips in enumerate(truth.split(BATCH))
     ]
-    new, true = torch.cat(predicted)[:, k:], truth[:, k:]
     parameters = sum(weight.numel() for weight in model.parameters())
-    return Score(psnr(new, true).numpy(), ssim(new, true).numpy(), iterations, seconds, parameters)
+    new, training = torch.cat(predicted)[:, k:], {"iterations": iterations, "seconds": seconds}
+    return Score.of_frames(new, truth[:, k:], parameters=parameters, **training)
 
 
 def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, budget: Budget, k: int) -> None:
     from lgcvd.evaluation import bootstrap_interval, describe_machine
 
+    def told(values: np.ndarray, decimals: int, sign: str = "") -> str:
+        """The mean over clips and frames, with its 95 % bootstrap interval over clips."""
+        values = values.mean(1)
+        mean, low, high = (f"{value:{sign}.{decimals}f}" for value in (values.mean(), *bootstrap_interval(values)))
+        return f"{mean} [{low}, {high}]"
+
     means = {name: Score.of_seeds(of_seeds) for name, of_seeds in scores.items()}
-    first = next(iter(means))
-    header = ["variant", "what is changed", "parameters", "iterations", "seconds", "PSNR, dB", "SSIM"]
-    header += [f"PSNR less that of {first}", "PSNR, last frame"]
+    first, measured = next(iter(means)), means[COPY].values
+    titles = [MEASURES[measure][0] for measure in measured]
+    header = ["variant", "what is changed", "parameters", "iterations", "seconds", *titles]
+    header += [f"{title} less that of {first}" for title in titles]
     if len(seeds) > 1:
-        header.append("PSNR by seed")
+        header += [f"{title} by seed" for title in titles]
     rows = []
     for name, score in means.items():
         words = VARIANTS[name].words if name in VARIANTS else "the baseline"
         model = [f"{score.parameters / 1e6:.2f} M", f"{score.iterations:.0f}", f"{score.seconds:.0f}"]
-        difference = (score.psnr - means[first].psnr).mean(1)
-        row = [
-            name,
-            words,
-            *(model if score.parameters else ["-"] * 3),
-            "{:.2f} [{:.2f}, {:.2f}]".format(*score.mean("psnr")),
-            "{:.3f} [{:.3f}, {:.3f}]".format(*score.mean("ssim")),
-            "-"
-            if name == first
-            else "{:+.2f} [{:+.2f}, {:+.2f}]".format(difference.mean(), *bootstrap_interval(difference)),
-            f"{score.psnr[:, -1].mean():.2f}",
-        ]
+        row = [name, words, *(model if score.parameters else ["-"] * 3)]
+        row += [told(score.values[measure], MEASURES[measure][2]) for measure in measured]
+        for measure in measured:
+            difference = score.values[measure] - means[first].values[measure]
+            row.append("-" if name == first else told(difference, MEASURES[measure][2], "+"))
         if len(seeds) > 1:
-            row.append(" / ".join(f"{of_seed.psnr.mean():.2f}" for of_seed in scores[name]))
+            for measure in measured:
+                each = [of_seed.values[measure].mean() for of_seed in scores[name]]
+                row.append(" / ".join(f"{value:.{MEASURES[measure][2]}f}" for value in each))
         rows.append(row)
-    clips, frames = means[COPY].psnr.shape
-    spent = f"{budget.iterations:,} iterations" if budget.iterations else f"{budget.minutes:g} minutes of training"
+    clips, frames = measured["psnr"].shape
+    spent = (
+        f"The optimizer steps of {budget.iterations:,} iterations of the preset"
+        if budget.iterations
+        else f"{budget.minutes:g} minutes of training"
+    )
     machine = "{processor}, {threads} threads, torch {torch}".format(**describe_machine())
     trained = "one seed" if len(seeds) == 1 else f"means of the seeds {', '.join(map(str, seeds))}"
     lines = [
@@ -288,18 +301,17 @@ def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, b
 
 
 def _figure(scores: dict[str, Score], k: int):
-    """Both measures over the predicted frames."""
+    """Every measure over the predicted frames."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, measure, title in zip(figure.subplots(1, 2), ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
+    measured = scores[COPY].values
+    figure = Figure(figsize=(5.5 * len(measured), 4), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, len(measured)), measured, strict=True):
         for name, score in scores.items():
-            curve = getattr(score, measure).mean(0)
-            frames = range(k + 1, k + 1 + len(curve))
-            axes.plot(
-                frames, curve, label=name, color="black" if name == COPY else None, ls="--" if name == COPY else "-"
-            )
-        axes.set(title=title, xlabel="frame")
+            curve = score.values[measure].mean(0)
+            style = {"color": "black", "ls": "--"} if name == COPY else {}
+            axes.plot(range(k + 1, k + 1 + len(curve)), curve, label=name, **style)
+        axes.set(title=MEASURES[measure][0], xlabel="frame")
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return figure

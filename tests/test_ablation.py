@@ -14,16 +14,17 @@ from torch import Tensor
 from lgcvd import PRESETS, MovingDigits, TaskMix, UserError
 from lgcvd.ablation import COPY, VARIANTS, Budget, Score, ablate
 from lgcvd.baselines import copy_last_frame
-from lgcvd.metrics import psnr
+from lgcvd.metrics import lpips, psnr
 from lgcvd.video import from_uint8
 
-TINY = PRESETS["tiny"]
-DATA = MovingDigits(length=7, frames=14, image_size=16)
+SIZE = 32  # LPIPS needs so many pixels
+TINY = replace(PRESETS["tiny"], model=replace(PRESETS["tiny"].model, image_size=(SIZE, SIZE)))
+DATA = MovingDigits(length=7, frames=14, image_size=SIZE)
 NAMES = ("whole", "last-clip-only", "no-global-context")
 
 
 def held_out() -> Tensor:
-    data = MovingDigits(split="validation", length=2, frames=11, image_size=16)
+    data = MovingDigits(split="validation", length=2, frames=11, image_size=SIZE)
     return torch.stack([data[0], data[1]])
 
 
@@ -73,11 +74,16 @@ def test_table_and_figure_show_every_variant_and_copying(compared: Path):
     assert [row["variant"] for row in rows] == [*NAMES, COPY]
     assert [row["iterations"] for row in rows] == ["3", "3", "3", "-"]
     truth = from_uint8(held_out())
-    copied = psnr(copy_last_frame(truth[:, :2], 9)[:, 2:], truth[:, 2:]).mean().item()
-    assert float(rows[-1]["PSNR, dB"].split()[0]) == pytest.approx(copied, abs=0.006)
+    copied = copy_last_frame(truth[:, :2], 9)[:, 2:]
+    for title, measure, within in (("PSNR, dB", psnr, 0.006), ("LPIPS", lpips, 0.0006)):
+        assert float(rows[-1][title].split()[0]) == pytest.approx(
+            measure(copied, truth[:, 2:]).mean().item(), abs=within
+        )
     markdown = (compared / "table.md").read_text()
     assert all(f"| {name} |" in markdown for name in (*NAMES, COPY))
-    assert "3 iterations each, one seed; 2 held-out clips, 2 -> 9 frames" in markdown
+    assert (
+        "The optimizer steps of 3 iterations of the preset each, one seed; 2 held-out clips, 2 -> 9 frames" in markdown
+    )
     with Image.open(compared / "figure.png") as picture:
         assert picture.width > 500
 
@@ -98,7 +104,7 @@ def test_a_comparison_that_was_broken_off_goes_on(compared: Path, tmp_path: Path
     assert [(at.variant, at.step.iteration) for at in compare(tmp_path)] == [("no-global-context", 3)]
     for name in NAMES:
         whole, broken = (Score.from_json(json.loads((f / f"{name}-0.json").read_text())) for f in (compared, tmp_path))
-        assert np.array_equal(whole.psnr, broken.psnr)
+        assert np.array_equal(whole.values["psnr"], broken.values["psnr"])
 
 
 def test_other_settings_are_refused(compared: Path):
@@ -116,6 +122,10 @@ def test_minutes_are_counted_over_interruptions(tmp_path: Path):
     assert len(list(compare(tmp_path, ("whole",), budget))) == 1
 
 
+def psnr_of(score: Score) -> float:
+    return score.values["psnr"].mean()
+
+
 def test_seeds_are_trained_apart_and_can_be_added(tmp_path: Path):
     names = ("whole", "last-clip-only", "single-stage")
     assert len(list(compare(tmp_path, names))) == 3 + 6  # a stage takes one step: twice as many iterations
@@ -126,14 +136,20 @@ def test_seeds_are_trained_apart_and_can_be_added(tmp_path: Path):
         for name in names
         for seed in (0, 5)
     }
-    assert not np.array_equal(scores["whole", 0].psnr, scores["whole", 5].psnr)
+    assert not np.array_equal(scores["whole", 0].values["psnr"], scores["whole", 5].values["psnr"])
     with (tmp_path / "table.csv").open() as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
-    means = {name: (scores[name, 0].psnr.mean() + scores[name, 5].psnr.mean()) / 2 for name in names}
+    means = {name: (psnr_of(scores[name, 0]) + psnr_of(scores[name, 5])) / 2 for name in names}
     for name in names:
         assert float(rows[name]["PSNR, dB"].split()[0]) == pytest.approx(means[name], abs=0.006)
-        by_seed = [float(value) for value in rows[name]["PSNR by seed"].split(" / ")]
-        assert by_seed == pytest.approx([scores[name, seed].psnr.mean() for seed in (0, 5)], abs=0.006)
-    difference = float(rows["single-stage"]["PSNR less that of whole"].split()[0])
+        by_seed = [float(value) for value in rows[name]["PSNR, dB by seed"].split(" / ")]
+        assert by_seed == pytest.approx([psnr_of(scores[name, seed]) for seed in (0, 5)], abs=0.006)
+    difference = float(rows["single-stage"]["PSNR, dB less that of whole"].split()[0])
     assert difference == pytest.approx(means["single-stage"] - means["whole"], abs=0.006)
     assert "means of the seeds 0, 5" in (tmp_path / "table.md").read_text()
+
+
+def test_frames_too_small_for_lpips_are_compared_without_it():
+    small = torch.zeros(2, 3, 1, 16, 16)
+    assert Score.of_frames(small, small).values.keys() == {"psnr", "ssim"}
+    assert Score.of_frames(*[torch.zeros(2, 3, 1, 32, 32)] * 2).values.keys() == {"psnr", "ssim", "lpips"}
