@@ -56,9 +56,9 @@ class Form:
             if stage is None:
                 return
             self.optimizer.zero_grad()
-            stage[1].backward()
+            stage.loss.backward()
             self.optimizer.step()
-            yield stage[1].item()
+            yield stage.loss.item()
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:

@@ -122,19 +122,28 @@ class TaskMix:
 
     def draw(self, batch: int, context_frames: int, clip_frames: int, generator: torch.Generator) -> Tensor:
         """Positions (B, K), one task a sample."""
+        return draw_positions(self.draw_tasks(batch, generator), context_frames, clip_frames, generator)
+
+    def draw_tasks(self, batch: int, generator: torch.Generator) -> list[str]:
+        """Names of tasks, one a sample."""
         names = self.trained
         weights = torch.tensor([getattr(self, name) for name in names], dtype=torch.float)
-        rows = []
-        for task in torch.multinomial(weights, batch, replacement=True, generator=generator).tolist():
-            if names[task] == "random":
-                row = torch.randperm(clip_frames, generator=generator)[:context_frames].sort().values
-            elif names[task] == "start":
-                row = torch.arange(context_frames)
-                row[torch.randint(1, max(2, context_frames), (), generator=generator) :] = ABSENT
-            else:
-                row = torch.tensor(LAYOUTS[names[task]](context_frames, clip_frames))
-            rows.append(row)
-        return torch.stack(rows)
+        return [names[task] for task in torch.multinomial(weights, batch, replacement=True, generator=generator)]
+
+
+def draw_positions(tasks: Sequence[str], context_frames: int, clip_frames: int, generator: torch.Generator) -> Tensor:
+    """Where the known frames of each of ``tasks``, names of ``TaskMix``, lie: positions (B, K)."""
+    rows = []
+    for task in tasks:
+        if task == "random":
+            row = torch.randperm(clip_frames, generator=generator)[:context_frames].sort().values
+        elif task == "start":
+            row = torch.arange(context_frames)
+            row[torch.randint(1, max(2, context_frames), (), generator=generator) :] = ABSENT
+        else:
+            row = torch.tensor(LAYOUTS[task](context_frames, clip_frames))
+        rows.append(row)
+    return torch.stack(rows)
 
 
 def trained_by(positions: Sequence[int], clip_frames: int) -> set[str]:

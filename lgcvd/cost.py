@@ -94,8 +94,8 @@ def _cost_on(device: str, config: ModelConfig, objective: Objective) -> Cost:
             if stage is None:
                 break
             activations = max(activations, sum(storage.nbytes() for storage in kept.values()))
-            stage[1].backward()
-        flops[stage[0]] = counter.get_total_flops()
+            stage.loss.backward()
+        flops[stage.stage] = counter.get_total_flops()
     return Cost(sum(weight.numel() for weight in model.parameters()), flops, activations)
 
 

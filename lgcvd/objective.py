@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from lgcvd.context import ABSENT, NULL_CLIP, Context, TaskMix, local_context, past, prediction
+from lgcvd.context import ABSENT, NULL_CLIP, Context, TaskMix, draw_positions, local_context, past, prediction
 from lgcvd.denoiser import VideoDenoiser
 from lgcvd.errors import UserError
-from lgcvd.schedule import per_sample
 
 if TYPE_CHECKING:
     from lgcvd.config import TrainConfig
 
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(predicted velocity, true velocity, alpha_bar at the time steps (B,)) -> scalar loss."""
+"""(predicted velocity, true velocity, alpha_bar at the time steps (B,)) -> loss of each clip (B,)."""
 
 TimeSampler = Callable[[int, int, torch.Generator], Tensor]
 """(batch, steps, generator) -> time steps (B,)."""
@@ -26,7 +25,7 @@ TimeSampler = Callable[[int, int, torch.Generator], Tensor]
 
 def l1(predicted: Tensor, true: Tensor, alpha_bar: Tensor) -> Tensor:
     """The paper's loss: mean absolute difference of velocities."""
-    return (predicted - true).abs().mean()
+    return _of_each((predicted - true).abs())
 
 
 def capped_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor, cap: float = 5.0) -> Tensor:
@@ -36,7 +35,7 @@ def capped_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor, cap: float = 5
     in the spirit of min-SNR (Hang et al. 2023), so that nearly clean clips do not drown the noisy ones.
     """
     weight = (cap * (1 - alpha_bar)).clamp(max=1)
-    return (per_sample(weight, true) * (predicted - true).square()).mean()
+    return weight * _of_each((predicted - true).square())
 
 
 def noise_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -44,7 +43,12 @@ def noise_l2(predicted: Tensor, true: Tensor, alpha_bar: Tensor) -> Tensor:
 
     The noise that a velocity implies is ``sqrt(alpha_bar) velocity`` and a term that ``x_t`` alone decides.
     """
-    return (per_sample(alpha_bar, true) * (predicted - true).square()).mean()
+    return alpha_bar * _of_each((predicted - true).square())
+
+
+def _of_each(values: Tensor) -> Tensor:
+    """Mean of each clip: (B, T, C, H, W) -> (B,)."""
+    return values.flatten(1).mean(1)
 
 
 def uniform_times(batch: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -102,6 +106,21 @@ TIMES: dict[str, TimeSampler] = {
 }
 
 
+class StageLoss(NamedTuple):
+    """What a stage has cost."""
+
+    stage: str
+    each: Tensor
+    """Loss of every clip (B,)."""
+    tasks: list[str]
+    """What every clip was for: names of ``TaskMix``."""
+
+    @property
+    def loss(self) -> Tensor:
+        """What is minimised: the mean."""
+        return self.each.mean()
+
+
 class Objective(Protocol):
     """What a model is trained to do."""
 
@@ -110,8 +129,8 @@ class Objective(Protocol):
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Yield (stage, loss) for clips (B, clip_frames, C, H, W) in [-1, 1]; the trainer takes a step after each."""
+    ) -> Iterator[StageLoss]:
+        """Yield the losses for clips (B, clip_frames, C, H, W) in [-1, 1]; the trainer takes a step after each."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +153,11 @@ class TwoStage:
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Yield ("stage1", loss), ("stage2", loss) for clips (B, 2 T - K, C, H, W) in [-1, 1], a share of a batch."""
+    ) -> Iterator[StageLoss]:
+        """Yield the losses of both stages for clips (B, 2 T - K, C, H, W) in [-1, 1], a share of a batch."""
         k = model.context_frames
         first, second = self._windows(model, clip)
-        positions = self._draw_positions(model, clip, generator, share)
+        tasks, positions = self._draw(model, clip, generator, share)
         predicts, goes_back = (
             _rows_that_are(layout(k, first.shape[1]), positions)[:, None, None, None, None]
             for layout in (prediction, past)
@@ -148,13 +167,13 @@ class TwoStage:
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
         loss, estimate = self._denoise(model, first, context, generator, share)
         estimate = estimate.detach().clamp(-1, 1)
-        yield STAGES[0], loss
+        yield StageLoss(STAGES[0], loss, tasks)
 
         context = local_context(second, positions, model.remember(estimate))
         frames = torch.where(predicts, estimate[:, -k:], context.frames)
         frames = torch.where(goes_back, estimate[:, :k], frames)
         loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator, share)
-        yield STAGES[1], loss
+        yield StageLoss(STAGES[1], loss, tasks)
 
     def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
         """The two overlapping clips of T frames."""
@@ -166,15 +185,18 @@ class TwoStage:
             )
         return clip[:, :t], clip[:, -t:]
 
-    def _draw_positions(self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share) -> Tensor:
-        """Where the local frames of each clip belong, (B, K)."""
+    def _draw(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share
+    ) -> tuple[list[str], Tensor]:
+        """The task of each clip, and where its local frames belong, (B, K)."""
         k, t = model.context_frames, model.context_frames + model.new_frames
-        return share(self.tasks.draw(len(clip) * share.of, k, t, generator)).to(clip.device)
+        tasks = self.tasks.draw_tasks(len(clip) * share.of, generator)
+        return share(tasks), share(draw_positions(tasks, k, t, generator)).to(clip.device)
 
     def _denoise(
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
     ) -> tuple[Tensor, Tensor]:
-        """The loss at random time steps, and the one-step estimate of ``x0``."""
+        """The loss of each clip at a random time step, (B,), and the one-step estimate of ``x0``."""
         if x0.shape[1] != model.output_frames:
             raise UserError(
                 f"this objective denoises {x0.shape[1]} frames and a {model.config.kind} model {model.output_frames}: "
@@ -204,13 +226,13 @@ class SingleStage(TwoStage):
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
-    ) -> Iterator[tuple[str, Tensor]]:
+    ) -> Iterator[StageLoss]:
         first, second = self._windows(model, clip)
-        positions = self._draw_positions(model, clip, generator, share)
+        tasks, positions = self._draw(model, clip, generator, share)
         begins = share(torch.rand(len(clip) * share.of, generator=generator) < 0.5).to(clip.device)
         before = first.masked_fill(begins[:, None, None, None, None], NULL_CLIP)
         context = local_context(second, positions, model.remember(before))
-        yield STAGES[0], self._denoise(model, second, context, generator, share)[0]
+        yield StageLoss(STAGES[0], self._denoise(model, second, context, generator, share)[0], tasks)
 
 
 @dataclass(frozen=True)
@@ -228,27 +250,24 @@ class BlockMasking(TwoStage):
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Yield ("stage1", loss) for clips (B, K + N + F, C, H, W) in [-1, 1], a share of a batch."""
+    ) -> Iterator[StageLoss]:
+        """Yield the loss for clips (B, K + N + F, C, H, W) in [-1, 1], a share of a batch."""
         k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model)
         if clip.shape[1] != frames:
             raise UserError(f"a training clip must have {frames} frames, with past and future, not {clip.shape[1]}.")
-        shown = share(self._draw_shown(len(clip) * share.of, generator)).to(clip.device)
+        tasks = self.tasks.draw_tasks(len(clip) * share.of, generator)
+        shown = share(self._draw_shown(tasks, generator)).to(clip.device)
         blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)
         positions = blocks.where(shown[:, (blocks >= t).long()], ABSENT)
         with torch.random.fork_rng([clip.device] if clip.device.type == "cuda" else []):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout takes no generator
             loss, _ = self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)
-        yield STAGES[0], loss
+        yield StageLoss(STAGES[0], loss, share(tasks))
 
-    def _draw_shown(self, batch: int, generator: torch.Generator) -> Tensor:
+    def _draw_shown(self, tasks: list[str], generator: torch.Generator) -> Tensor:
         """Whether the past and the future are shown, (B, 2)."""
-        names = self.tasks.trained
-        weights = torch.tensor([getattr(self.tasks, name) for name in names], dtype=torch.float)
-        drawn = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
-        coins = torch.rand((batch, 2), generator=generator) < 0.5
-        rows = [SHOWN.get(names[task], coin) for task, coin in zip(drawn, coins.tolist(), strict=True)]
-        return torch.tensor(rows)
+        coins = torch.rand((len(tasks), 2), generator=generator) < 0.5
+        return torch.tensor([SHOWN.get(task, coin) for task, coin in zip(tasks, coins.tolist(), strict=True)])
 
 
 SHOWN = {

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +34,9 @@ LEVELS = (1.0, 0.75, 0.5, 0.25)
 
 SAMPLES = 3
 """Clips that are predicted at intervals."""
+
+STAGES_OF_TASKS = [(stage, task.name) for stage in STAGES for task in fields(TaskMix)]
+"""Columns of the losses by task."""
 
 CURVE_EVERY = 10
 """Iterations between points of tensorboard's training curves."""
@@ -64,8 +67,8 @@ class Validation:
                 objective = replace(
                     self.objective, tasks=only, times=lambda batch, steps, generator, t=t: torch.full((batch,), t)
                 )
-                for stage, loss in objective(model, clips, generator_for(0)):
-                    losses[task, stage, t] = loss.item()
+                for stage in objective(model, clips, generator_for(0)):
+                    losses[task, stage.stage, t] = stage.loss.item()
         return losses
 
     def samples(self, model: VideoDenoiser) -> list[tuple[Tensor, Tensor]]:
@@ -119,13 +122,22 @@ class _Record:
         self.folder, self.config, self.validation, self.about, self.data = folder, config, validation, about, data
         self.last: TrainStep | None = None
         self.board = None
+        self.recent: dict[tuple[str, str], list[float]] = {}
+        """(stage, task) -> losses since the last point of tensorboard's curves: few batches hold every task."""
 
     def add(self, step: TrainStep, look: bool) -> None:
         if self.last is None:
             self._begin(step)
-        losses = (f"{step.losses[stage]:.6g}" if stage in step.losses else "" for stage in STAGES)
-        norms = (f"{step.norms[stage]:.6g}" if stage in step.norms else "" for stage in STAGES)
-        self.table.write(f"{step.iteration},{','.join(losses)},{','.join(norms)},{step.rate:.6g}\n")
+        values = [
+            *(step.losses.get(stage) for stage in STAGES),
+            *(step.norms.get(stage) for stage in STAGES),
+            step.rate,
+            *(step.task_losses.get(key) for key in STAGES_OF_TASKS),
+        ]
+        cells = ("" if value is None else f"{value:.6g}" for value in values)
+        self.table.write(f"{step.iteration},{','.join(cells)}\n")
+        for key, loss in step.task_losses.items():
+            self.recent.setdefault(key, []).append(loss)
         self.last = step
         if self.board and step.iteration % CURVE_EVERY == 0:
             self._scalars(step)
@@ -161,7 +173,8 @@ class _Record:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")
         self.log(f"{'begun' if reached == 0 else f'going on after iteration {reached}'}: {how_it_was_started()}")
         names = [f"{stage}{end}" for end in ("", "_norm") for stage in STAGES]
-        self.table = _rows_until(self.folder / "losses.csv", f"iteration,{','.join(names)},rate", reached)
+        names += ["rate", *map(" ".join, STAGES_OF_TASKS)]
+        self.table = _rows_until(self.folder / "losses.csv", f"iteration,{','.join(names)}", reached)
         _rows_until(self.folder / "validation.csv", "iteration,task,stage,t,loss", reached).close()
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -178,6 +191,9 @@ class _Record:
         for stage in step.losses:
             self.board.add_scalar(f"loss/{stage}", step.losses[stage], step.iteration)
             self.board.add_scalar(f"gradient norm/{stage}", step.norms[stage], step.iteration)
+        for (stage, task), losses in self.recent.items():
+            self.board.add_scalar(f"loss by task/{stage} {task}", sum(losses) / len(losses), step.iteration)
+        self.recent.clear()
         self.board.add_scalar("rate", step.rate, step.iteration)
         self.board.add_scalar("clips a second", speed, step.iteration)
 
@@ -264,7 +280,7 @@ def git_revision() -> str:
 
 
 def curves(folder: Path):
-    """Losses, validation losses of predictions, gradient norms and rate of a run, as a matplotlib figure."""
+    """Losses, also by task, validation losses of predictions, gradient norms and rate, as a matplotlib figure."""
     import csv
 
     from matplotlib.figure import Figure
@@ -273,16 +289,22 @@ def curves(folder: Path):
         path = Path(folder) / name
         return list(csv.DictReader(path.open())) if path.exists() else []
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    (loss, held_out), (norm, rate) = figure.subplots(2, 2)
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    (loss, *by_task), (held_out, norm, rate) = figure.subplots(2, 3)
     steps = rows("losses.csv")
-    for stage in STAGES:
-        for axes, end in ((loss, ""), (norm, "_norm")):
-            points = [(int(row["iteration"]), float(row[stage + end])) for row in steps if row.get(stage + end)]
-            if points:
-                axes.plot(*_thinned(points), label=stage)
-    if steps:
-        rate.plot(*_thinned([(int(row["iteration"]), float(row["rate"])) for row in steps]))
+
+    def plot(axes, column: str, **style) -> None:
+        points = [(int(row["iteration"]), float(row[column])) for row in steps if row.get(column)]
+        if points:
+            axes.plot(*_thinned(points), **style)
+
+    for stage, axes in zip(STAGES, by_task, strict=True):
+        plot(loss, stage, label=stage)
+        plot(norm, f"{stage}_norm", label=stage)
+        for of_stage, task in STAGES_OF_TASKS:
+            if of_stage == stage:
+                plot(axes, f"{stage} {task}", label=task)
+    plot(rate, "rate")
     lines: dict[tuple[str, str], list] = {}
     for row in rows("validation.csv"):
         if row["task"] == "prediction":
@@ -291,6 +313,7 @@ def curves(folder: Path):
         held_out.plot(*zip(*points, strict=True), label=f"{stage}, t = {t}", marker=".")
     titles = {
         loss: "training loss",
+        **{axes: f"training loss by task, {stage}" for stage, axes in zip(STAGES, by_task, strict=True)},
         held_out: "validation loss of predictions (EMA)",
         norm: "gradient norm",
         rate: "learning rate",
@@ -305,7 +328,7 @@ def curves(folder: Path):
     return figure
 
 
-def _thinned(points: list[tuple[int, float]], most: int = 400) -> tuple[list[float], list[float]]:
+def _thinned(points: list[tuple[int, float]], most: int = 200) -> tuple[list[float], list[float]]:
     """Means over stretches of the points, so that at most ``most`` are drawn."""
     size = math.ceil(len(points) / most)
     stretches = [points[i : i + size] for i in range(0, len(points), size)]

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
+from lgcvd.context import TaskMix
 from lgcvd.cost import told_when_too_large
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import WHOLE, Objective, Share, objective_of
+from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.video import draft, from_uint8
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class TrainStep:
     iterations: int
     losses: dict[str, float]
     """Stage -> loss over the whole batch."""
+    task_losses: dict[tuple[str, str], float]
+    """(stage, task) -> loss over the clips of the batch that were for this task."""
     norms: dict[str, float]
     """Stage -> norm of the gradient, before it was clipped."""
     rate: float
@@ -129,13 +132,14 @@ def train(
             islice(objective(model, clip[part :: len(parts)], generator_for(config.seed, iteration), their), stages)
             for part, their in enumerate(parts)
         ]
-        losses, norms = {}, {}
+        losses, task_losses, norms = {}, {}, {}
         with (
             told_when_too_large(model.config, config, accelerator.device, share.of),
             _global_seed(accelerator.device, config.seed, iteration, share.rank),
         ):
-            for stage, loss in _stages(accelerator, run_stage, optimizer, micro):
-                losses[stage] = loss.item()
+            for stage, loss, of_tasks in _stages(accelerator, run_stage, optimizer, micro):
+                losses[stage] = loss
+                task_losses |= {(stage, task): value for task, value in of_tasks.items()}
                 norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
                 _check(stage, losses[stage], norms[stage], iteration, config, bool(folder))
                 optimizer.step()
@@ -144,7 +148,7 @@ def train(
         if saved:
             state.save(Path(folder), iteration, config.keep)
         try:
-            yield TrainStep(iteration, config.iterations, losses, norms, rate, ema.module, saved)
+            yield TrainStep(iteration, config.iterations, losses, task_losses, norms, rate, ema.module, saved)
         except GeneratorExit:
             if writes and not saved:
                 state.save(Path(folder), iteration, config.keep)
@@ -181,27 +185,30 @@ class _Stage(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, stages: Iterator[tuple[str, Tensor]]) -> tuple[str, Tensor] | None:
+    def forward(self, stages: Iterator[StageLoss]) -> StageLoss | None:
         return next(stages, None)
 
 
 def _stages(
     accelerator: Accelerator, run_stage: nn.Module, optimizer: torch.optim.Optimizer, micro: list[Iterator]
-) -> Iterator[tuple[str, Tensor]]:
-    """Every stage with its loss over the whole batch; the gradients are the whole batch's too."""
+) -> Iterator[tuple[str, float, dict[str, float]]]:
+    """Every stage with its loss over the whole batch and over each task's clips; the gradients are the batch's too."""
+    tasks = [task.name for task in fields(TaskMix)]
     while True:
         optimizer.zero_grad()
-        mean = torch.zeros((), device=accelerator.device)
+        sums = torch.zeros((len(tasks), 2))  # of each task: its clips' losses, and their number
         for stages in micro:
             last = stages is micro[-1]
             with nullcontext() if last else accelerator.no_sync(run_stage):
                 stage = run_stage(stages)
                 if stage is None:
                     return
-                name, loss = stage
-                accelerator.backward(loss / len(micro))
-            mean += loss.detach() / len(micro)
-        yield name, accelerator.reduce(mean, "mean")
+                accelerator.backward(stage.loss / len(micro))
+            each = torch.stack([stage.each.detach().float().cpu(), torch.ones(len(stage.tasks))], 1)
+            sums.index_add_(0, torch.tensor([tasks.index(task) for task in stage.tasks]), each)
+        sums = accelerator.reduce(sums.to(accelerator.device), "sum").tolist()
+        total, clips = map(sum, zip(*sums, strict=True))
+        yield stage.stage, total / clips, {task: of / n for task, (of, n) in zip(tasks, sums, strict=True) if n}
 
 
 def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainConfig, kept: bool) -> None:

@@ -236,12 +236,12 @@ def test_a_task_says_what_is_masked(task: str, positions: list[int]):
 
 def test_loss_is_that_of_the_new_frames():
     spy, clip = Spy(tiny("mcvd-concat")), film()
-    ((stage, loss),) = BlockMasking(MASKED_BLOCKS)(spy, clip, torch.Generator().manual_seed(0))
+    (loss,) = BlockMasking(MASKED_BLOCKS)(spy, clip, torch.Generator().manual_seed(0))
     ((x_t, t, _),) = spy.calls
     signal, sigma = spy.schedule.signal_and_noise(t, x_t)
     noise = (x_t - signal * clip[:, 2:8]) / sigma
-    assert stage == "stage1"
-    torch.testing.assert_close(loss, spy.schedule.velocity(clip[:, 2:8], noise, t).abs().mean())
+    assert (loss.stage, len(loss.tasks)) == ("stage1", len(clip))
+    torch.testing.assert_close(loss.loss, spy.schedule.velocity(clip[:, 2:8], noise, t).abs().mean())
 
 
 def test_objectives_that_do_not_fit_a_model_are_refused(tiny_model):

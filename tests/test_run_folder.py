@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import lgcvd
-from lgcvd import LGCVD, PRESETS, MovingDigits, TrainConfig, TwoStage, UserError, Validation, train, watch
+from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TwoStage, UserError, Validation, train, watch
 from lgcvd.run_folder import LEVELS, git_revision
 
 CONFIG = TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=8)
@@ -55,6 +57,11 @@ def test_every_iteration_has_one_row(run: Path):
     table = rows(run / "losses.csv")
     assert [int(row["iteration"]) for row in table] == list(range(1, 21))
     assert all(float(row[name]) > 0 for row in table for name in ("stage1", "stage2", "stage1_norm", "stage2_norm"))
+    for row in table:
+        for stage in ("stage1", "stage2"):
+            by_task = [float(row[f"{stage} {task}"] or math.nan) for task in asdict(TaskMix())]
+            assert np.nanmin(by_task) <= float(row[stage]) * 1.00001
+            assert np.nanmax(by_task) >= float(row[stage]) * 0.99999
 
 
 def test_watching_changes_nothing(run: Path, tmp_path: Path):
@@ -83,8 +90,8 @@ def test_validation_losses_repeat_and_tell_models_apart(validation: Validation, 
     clips = lgcvd.video.from_uint8(validation.clips)
     only = replace(validation.objective, times=lambda batch, *_: torch.full((batch,), 999))
     only = replace(only, tasks=lgcvd.TaskMix(0, 1, 0, 0))
-    stages = dict(only(tiny_model, clips, lgcvd.trainer.generator_for(0)))
-    assert losses["generation", "stage2", 999] == stages["stage2"].item()
+    *_, second = only(tiny_model, clips, lgcvd.trainer.generator_for(0))
+    assert losses["generation", "stage2", 999] == second.loss.item()
 
 
 def test_samples_and_curves_are_pictures(run: Path):
@@ -119,6 +126,7 @@ def test_tensorboard_has_curves_and_moving_pictures(run: Path):
     tags = events.Tags()
     assert {"loss/stage1", "loss/stage2", "gradient norm/stage1", "rate", "clips a second"} <= set(tags["scalars"])
     assert "validation prediction/stage2, t = 999" in tags["scalars"]
+    assert "loss by task/stage2 prediction" in tags["scalars"]
     assert [point.step for point in events.Scalars("loss/stage1")] == [10, 20]
     assert events.Images("prediction")[-1].encoded_image_string.startswith(b"GIF")
     assert events.Images("samples")[-1].encoded_image_string.startswith(b"\x89PNG")

@@ -55,7 +55,10 @@ def test_every_iteration_is_told(uninterrupted: list[TrainStep]):
     assert [step.iteration for step in uninterrupted] == [1, 2, 3, 4, 5, 6]
     for step in uninterrupted:
         assert step.loss == pytest.approx((step.losses["stage1"] + step.losses["stage2"]) / 2)
+        assert {stage for stage, _ in step.task_losses} == {"stage1", "stage2"}
         assert not step.saved
+    (step,) = steps_of(replace(CONFIG, iterations=1, tasks=TaskMix(0, 0, 1, 0)))
+    assert step.task_losses == {(stage, "interpolation"): pytest.approx(loss) for stage, loss in step.losses.items()}
 
 
 def test_killed_run_goes_on_as_if_it_had_never_stopped(uninterrupted: list[TrainStep], tmp_path: Path):
@@ -70,6 +73,7 @@ def test_killed_run_goes_on_as_if_it_had_never_stopped(uninterrupted: list[Train
     resumed = steps_of(folder=tmp_path)
     assert [step.iteration for step in resumed] == [4, 5, 6]
     assert [step.losses for step in resumed] == [step.losses for step in uninterrupted[3:]]
+    assert [step.task_losses for step in resumed] == [step.task_losses for step in uninterrupted[3:]]
     assert same(resumed[-1], uninterrupted[-1])
 
 
@@ -84,7 +88,7 @@ def test_run_that_its_caller_stops_keeps_its_last_iteration(uninterrupted: list[
 
 
 def test_dropout_is_resumed_exactly_too_and_leaves_the_callers_random_numbers_alone(tmp_path: Path):
-    objective = TwoStage(distance=lambda predicted, true, _: F.dropout(predicted - true).abs().mean())
+    objective = TwoStage(distance=lambda predicted, true, _: F.dropout(predicted - true).abs().flatten(1).mean(1))
     torch.manual_seed(1)
     *_, whole = steps_of(objective=objective)
     drawn = torch.rand(1)
@@ -241,7 +245,7 @@ def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, w
         def __call__(self, model, *draws):
             Diverging.calls += 1
             times = 1 if Diverging.calls < 3 else factor
-            return ((stage, times * loss) for stage, loss in super().__call__(model, *draws))
+            return (loss._replace(each=times * loss.each) for loss in super().__call__(model, *draws))
 
     model = fresh_model()
     config, sentence = (
@@ -264,7 +268,8 @@ def train_a_share(rank: int, folder: Path, iterations: int, accumulate: int) -> 
     model = fresh_model() if rank == 0 else LGCVD(PRESETS["tiny"].model)
     config = replace(SHARED, iterations=iterations, accumulate=accumulate)
     steps = list(train(model, DATA, config, folder=folder))
-    torch.save((steps[-1].model.state_dict(), [step.losses for step in steps]), folder / f"rank{rank}.pt")
+    losses = [step.losses | step.task_losses for step in steps]
+    torch.save((steps[-1].model.state_dict(), losses), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -278,7 +283,7 @@ def test_processes_that_share_batches_train_what_one_trains(tmp_path: Path):
             assert torch.equal(weight, other)
         assert results[0][1] == results[1][1]
     for told, step in zip(results[0][1], losses[2:], strict=True):
-        assert told == pytest.approx(step.losses, rel=1e-4)
+        assert told == pytest.approx(step.losses | step.task_losses, rel=1e-4)
     for name, weight in alone.model.state_dict().items():
         torch.testing.assert_close(results[0][0][name], weight, rtol=0, atol=1e-4, msg=name)
 
@@ -293,6 +298,7 @@ def test_batches_in_parts_train_what_whole_ones_do():
     whole, parts = (steps_of(replace(SHARED, accumulate=n)) for n in (1, 4))
     for a, b in zip(whole, parts, strict=True):
         assert b.losses == pytest.approx(a.losses, rel=1e-4)
+        assert b.task_losses == pytest.approx(a.task_losses, rel=1e-4)
         assert b.norms == pytest.approx(a.norms, rel=1e-3)
     for weight, other in zip(weights(whole[-1]), weights(parts[-1]), strict=True):
         torch.testing.assert_close(weight, other, rtol=0, atol=1e-4)
@@ -430,7 +436,7 @@ def test_training_learns():
             TwoStage()(model, from_uint8(torch.stack([data[0], data[1]])), torch.Generator().manual_seed(n))
             for n in range(8)
         )
-        return sum(loss.item() for stages in draws for _, loss in stages)
+        return sum(stage.loss.item() for stages in draws for stage in stages)
 
     *_, last = train(fresh_model(), data, TrainConfig(iterations=20, batch_size=2, rate=5e-3))
     assert loss(last.model) < 0.75 * loss(fresh_model())
