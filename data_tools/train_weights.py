@@ -26,7 +26,7 @@ from lgcvd.config import PRESETS, in_one_stage
 from lgcvd.convert import main
 from lgcvd.errors import UserError
 
-BUDGETED = ("iterations", "single_stage", "cooldown")
+BUDGETED = ("iterations", "single_stage", "cooldown", "warmup")
 """Training settings that ``--budget`` multiplies."""
 
 
@@ -37,6 +37,8 @@ class Run:
     iterations: int
     single_stage: int
     cooldown: int
+    warmup: int = PRESETS["digits"].train.warmup
+    """The small presets', unless it goes on from weights."""
     options: str = ""
     """More of its options."""
 
@@ -78,10 +80,11 @@ RECIPES = {
         "(data_tools/simulate_pushing.py, seed 0), 64 x 64, 10 frames a second",
         "MIT, as the project",
         (
-            Run(3678, 2000, 0, "--flip"),
-            Run(2000, 0, 650, "--flip --model.motion 6 --model.motion-stride 2 --train.warmup 50 --train.seed 1"),
+            Run(3678, 2000, 0, options="--flip"),
+            Run(2000, 0, 650, 50, "--flip --model.motion 6 --model.motion-stride 2 --train.seed 1"),
+            Run(5400, 0, 900, 50, "--flip --model.motion 6 --model.motion-stride 2 --train.seed 2"),
         ),
-        sampling=FEW_STEPS,
+        sampling=FEW_STEPS | {"steps": 2},
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
     ),
     "robot-hands": Recipe(
@@ -89,7 +92,7 @@ RECIPES = {
         "robot_hands: 80 episodes of a humanoid robot's hands, github.com/YifanTian07/G1-policy-train at "
         "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
         "MIT, as the clips that it was trained on; name their source",
-        (Run(8000, 3000, 1500, "--flip"),),
+        (Run(8000, 3000, 1500, options="--flip"),),
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),

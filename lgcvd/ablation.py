@@ -116,7 +116,9 @@ class Score:
         return cls(values, **others)
 
     def as_json(self) -> dict:
-        return vars(self) | {"values": {name: array.round(5).tolist() for name, array in self.values.items()}}
+        return vars(self) | {
+            "values": {name: array.astype(float).round(5).tolist() for name, array in self.values.items()}
+        }
 
     @classmethod
     def from_json(cls, saved: dict) -> Score:

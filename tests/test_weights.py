@@ -81,11 +81,12 @@ def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, cap
 
 
 def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data() -> None:
-    ours, theirs = (train_weights.RECIPES[name] for name in ("robot-hands", "robot-hands-mcvd-spatin"))
+    ours, theirs = (train_weights.RECIPES[name] for name in ("robot-pushing", "robot-pushing-mcvd-spatin"))
     assert theirs.preset in PRESETS
     assert theirs.source == ours.source
     for our, their in zip(ours.runs, theirs.runs, strict=True):
         assert their.iterations == our.single_stage + 2 * (our.iterations - our.single_stage)
+        assert their.warmup == our.warmup * (1 if our.single_stage else 2)
         assert their.options == our.options
 
 
