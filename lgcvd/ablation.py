@@ -20,8 +20,7 @@ from lgcvd.checkpoints import load
 from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
-from lgcvd.lpips import SMALLEST
-from lgcvd.metrics import lpips, psnr, ssim
+from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
@@ -32,8 +31,8 @@ COPY = "copy last frame"
 BATCH = 8
 """Clips that are predicted together; fixed, because their noise is drawn together."""
 
-MEASURES = {"psnr": ("PSNR, dB", psnr, 2), "ssim": ("SSIM", ssim, 3), "lpips": ("LPIPS", lpips, 3)}
-"""Measure -> its title, what computes it for each frame, and the decimals that it is told with."""
+MEASURES = {"psnr": ("PSNR, dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3)}
+"""Measure of ``metrics.of_frames`` -> its title, and the decimals that it is told with."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +101,15 @@ class Score:
 
     @classmethod
     def of_frames(cls, predicted: Tensor, true: Tensor, **training: float) -> Score:
-        """Of videos (n, frames, C, H, W) in [-1, 1]; LPIPS where its network can see frames of this size."""
-        names = [name for name in MEASURES if name != "lpips" or min(true.shape[-2:]) >= SMALLEST]
-        return cls({name: MEASURES[name][1](predicted, true).numpy() for name in names}, **training)
+        """Of videos (n, frames, C, H, W) in [-1, 1]: see ``metrics.of_frames``."""
+        return cls({name: values.numpy() for name, values in of_frames(predicted, true).items()}, **training)
 
     @classmethod
     def of_seeds(cls, scores: Sequence[Score]) -> Score:
         """The mean of the same variant trained with several seeds."""
         values = {name: np.mean([score.values[name] for score in scores], 0) for name in scores[0].values}
-        others = {
-            name: np.mean([getattr(score, name) for score in scores]) for name in vars(scores[0]).keys() - {"values"}
-        }
-        return cls(values, **others)
+        training = ("iterations", "seconds", "parameters")
+        return cls(values, **{name: np.mean([getattr(score, name) for score in scores]) for name in training})
 
     def as_json(self) -> dict:
         return vars(self) | {
@@ -263,7 +259,7 @@ def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, b
     first, measured = next(iter(means)), means[COPY].values
     titles = [MEASURES[measure][0] for measure in measured]
     header = ["variant", "what is changed", "parameters", "iterations", "seconds", *titles]
-    header += [f"{title} less that of {first}" for title in titles]
+    header += [*(f"{title} less that of {first}" for title in titles), "PSNR, last frame"]
     if len(seeds) > 1:
         header += [f"{title} by seed" for title in titles]
     rows = []
@@ -271,14 +267,15 @@ def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, b
         words = VARIANTS[name].words if name in VARIANTS else "the baseline"
         model = [f"{score.parameters / 1e6:.2f} M", f"{score.iterations:.0f}", f"{score.seconds:.0f}"]
         row = [name, words, *(model if score.parameters else ["-"] * 3)]
-        row += [told(score.values[measure], MEASURES[measure][2]) for measure in measured]
+        row += [told(score.values[measure], MEASURES[measure][1]) for measure in measured]
         for measure in measured:
             difference = score.values[measure] - means[first].values[measure]
-            row.append("-" if name == first else told(difference, MEASURES[measure][2], "+"))
+            row.append("-" if name == first else told(difference, MEASURES[measure][1], "+"))
+        row.append(f"{score.values['psnr'][:, -1].mean():.2f}")
         if len(seeds) > 1:
             for measure in measured:
                 each = [of_seed.values[measure].mean() for of_seed in scores[name]]
-                row.append(" / ".join(f"{value:.{MEASURES[measure][2]}f}" for value in each))
+                row.append(" / ".join(f"{value:.{MEASURES[measure][1]}f}" for value in each))
         rows.append(row)
     clips, frames = measured["psnr"].shape
     spent = (

@@ -21,7 +21,6 @@ from lgcvd.config import TrainConfig
 from lgcvd.context import TaskMix, offered
 from lgcvd.data import VideoFiles, Videos, Windows, videos_below
 from lgcvd.errors import UserError
-from lgcvd.lpips import SMALLEST
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import objective_of
 from lgcvd.rollout import predict
@@ -211,12 +210,9 @@ class Adaptation:
         predicted = {"copy last frame": copy_last_frame(truth[:, :k], new)}
         predicted |= {name: _predict(model, truth[:, :k], new) for name, model in self._models().items()}
         losses = {"before": self.losses[0], "after": self.losses[self.best_iteration]}
-        measures = {"psnr": metrics.psnr, "ssim": metrics.ssim, "lpips": metrics.lpips}
-        if min(truth.shape[-2:]) < SMALLEST:
-            del measures["lpips"]
         return {
             row: ({"held-out loss": losses[row]} if row in losses else {})
-            | {name: float(measure(made[:, k:], truth[:, k:]).mean()) for name, measure in measures.items()}
+            | {name: float(values.mean()) for name, values in metrics.of_frames(made[:, k:], truth[:, k:]).items()}
             for row, made in predicted.items()
         }
 

@@ -104,6 +104,14 @@ def lpips(predicted: Tensor, true: Tensor) -> Tensor:
     return _frame_by_frame(lambda a, b: (look(a) - look(b)).square().sum(1), predicted, true, NETWORK_PIXELS)
 
 
+def of_frames(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+    """PSNR, SSIM and, where its network can see frames of this size, LPIPS: name -> value of each frame, (B, T)."""
+    measures = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
+    if min(true.shape[-2:]) < lpips_network.SMALLEST:
+        del measures["lpips"]
+    return {name: measure(predicted, true) for name, measure in measures.items()}
+
+
 @torch.no_grad()
 def video_features(video: Tensor, cache: str | Path | None = None) -> Tensor:
     """I3D's Kinetics-400 logits of each video, (B, 400): what FVD compares. At least 9 frames.

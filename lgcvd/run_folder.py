@@ -136,11 +136,12 @@ class _Record:
         ]
         cells = ("" if value is None else f"{value:.6g}" for value in values)
         self.table.write(f"{step.iteration},{','.join(cells)}\n")
-        for key, loss in step.task_losses.items():
-            self.recent.setdefault(key, []).append(loss)
         self.last = step
-        if self.board and step.iteration % CURVE_EVERY == 0:
-            self._scalars(step)
+        if self.board:
+            for key, loss in step.task_losses.items():
+                self.recent.setdefault(key, []).append(loss)
+            if step.iteration % CURVE_EVERY == 0:
+                self._scalars(step)
         if step.saved:
             self._export()
         if look:

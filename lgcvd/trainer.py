@@ -196,7 +196,7 @@ def _stages(
     tasks = [task.name for task in fields(TaskMix)]
     while True:
         optimizer.zero_grad()
-        sums = torch.zeros((len(tasks), 2))  # of each task: its clips' losses, and their number
+        sums = torch.zeros((len(tasks), 2), device=accelerator.device)  # of each task: losses, and number of clips
         for stages in micro:
             last = stages is micro[-1]
             with nullcontext() if last else accelerator.no_sync(run_stage):
@@ -204,9 +204,10 @@ def _stages(
                 if stage is None:
                     return
                 accelerator.backward(stage.loss / len(micro))
-            each = torch.stack([stage.each.detach().float().cpu(), torch.ones(len(stage.tasks))], 1)
-            sums.index_add_(0, torch.tensor([tasks.index(task) for task in stage.tasks]), each)
-        sums = accelerator.reduce(sums.to(accelerator.device), "sum").tolist()
+            each = stage.each.detach().float()
+            rows = torch.tensor([tasks.index(task) for task in stage.tasks], device=each.device)
+            sums.index_add_(0, rows, torch.stack([each, torch.ones_like(each)], 1))
+        sums = accelerator.reduce(sums, "sum").tolist()
         total, clips = map(sum, zip(*sums, strict=True))
         yield stage.stage, total / clips, {task: of / n for task, (of, n) in zip(tasks, sums, strict=True) if n}
 
