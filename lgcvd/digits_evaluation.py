@@ -21,8 +21,9 @@ from lgcvd.evaluation import bootstrap_interval, describe_machine
 from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
 from lgcvd.progress import progress_bar
+from lgcvd.protocols import SAMPLING
 from lgcvd.rollout import rollout
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+from lgcvd.sampling import Sampling
 from lgcvd.video import filmstrip, from_uint8, write_image
 
 BATCH = 16
@@ -75,8 +76,8 @@ class DigitsReport:
         lines = [
             f"{s['clips']} {s['split']} clips of two reflecting digits, {s['image_size']} x {s['image_size']}, "
             f"{s['context_frames']} -> {s['frames']} frames, one trajectory a clip, sampler {s['sampler']} with "
-            f"{s['steps']} steps, seed {s['seed']}. Means with 95 % bootstrap intervals over clips; PSNR and SSIM over "
-            f"all new frames. In place: within {IN_PLACE:g} of {CANVAS} pixels.",
+            f"{s['steps']} {s['spacing']} steps, seed {s['seed']}. Means with 95 % bootstrap intervals over clips; PSNR "
+            f"and SSIM over all new frames. In place: within {IN_PLACE:g} of {CANVAS} pixels.",
             "",
             f"| | {' | '.join(self.scores)} |",
             "|---" * (1 + len(self.scores)) + "|",
@@ -161,15 +162,15 @@ def evaluate_digits(
     *,
     clips: int = 64,
     frames: int = 28,
-    sampler: str = DEFAULT_SAMPLER,
-    steps: int = DEFAULT_STEPS,
     seed: int = 0,
     split: Split = "test",
     progress: bool = True,
+    **options: object,
 ) -> DigitsReport:
     """Predict ``frames`` frames after the first K of ``clips`` clips of reflecting digits, and judge them.
 
-    One trajectory a clip; ``seed`` decides the noise, the clips are always the same. The rows beside the model's are
+    One trajectory a clip; ``seed`` decides the noise, the clips are always the same; ``options`` are those of
+    ``Sampling``, the model's own where they are left out. The rows beside the model's are
     the last seen frame copied, blank frames, and the real frames as the ceiling of what the classifier can read.
 
     Raises ``UserError`` for a model that is not gray or whose frames are no square that 64 divides into, and for
@@ -188,7 +189,7 @@ def evaluate_digits(
     scenes = [data.clip_and_labels(i) for i in range(clips)]
     truth = from_uint8(torch.stack([clip for clip, _ in scenes]))
     started = time.perf_counter()
-    predicted = _predict(model, truth[:, :seen], frames, sampler, steps, seed, progress)
+    predicted = _predict(model, truth[:, :seen], frames, seed, progress, options)
     seconds = time.perf_counter() - started
 
     videos = {
@@ -201,6 +202,9 @@ def evaluate_digits(
     centres = torch.stack([data.places(i) for i in range(clips)]).transpose(1, 2)  # (clips, T, digits, 2)
     scores = {row: _judge(video[:, seen:], truth[:, seen:], labels, centres[:, seen:]) for row, video in videos.items()}
     name = model.about.name or "MODEL"
+    sampling = Sampling(**(model.about.sampling | options))
+    sampling = {option: getattr(sampling, option) for option in SAMPLING}
+    told = " ".join(f"--{option} {value}" for option, value in sampling.items())
     settings = {
         "model": asdict(model.about),
         "config": asdict(model.config),
@@ -210,12 +214,11 @@ def evaluate_digits(
         "image_size": size[0],
         "context_frames": seen,
         "frames": frames,
-        "sampler": sampler,
-        "steps": steps,
+        **sampling,
         "seed": seed,
         "batch": BATCH,
-        "command": f"lgcvd evaluate-digits --model {name} --clips {clips} --frames {frames} --sampler {sampler} "
-        f"--steps {steps} --seed {seed} --split {split}",
+        "command": f"lgcvd evaluate-digits --model {name} --clips {clips} --frames {frames} {told} "
+        f"--seed {seed} --split {split}",
         "machine": describe_machine(),
         "seconds": round(seconds, 1),
     }
@@ -236,20 +239,15 @@ def sampler_table(reports: list[DigitsReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _predict(
-    model: VideoDenoiser, observed: Tensor, frames: int, sampler: str, steps: int, seed: int, progress: bool
-) -> Tensor:
+def _predict(model: VideoDenoiser, observed: Tensor, frames: int, seed: int, progress: bool, options: dict) -> Tensor:
     """Observed and new frames of all clips, in batches with their own seeds."""
     device = next(model.parameters()).device
     videos = []
     with progress_bar(total=len(observed), desc="predicting clips", unit="clip", disable=not progress) as bar:
         for index, batch in enumerate(observed.split(BATCH)):
-            settings = {
-                "sampler": sampler,
-                "steps": steps,
-                "generator": torch.Generator().manual_seed(1000 * checked_seed(seed) + index),
-            }
-            for window in rollout(model, batch.to(device), num_frames=frames, every_step=True, **settings):
+            generator = torch.Generator().manual_seed(1000 * checked_seed(seed) + index)
+            steps = rollout(model, batch.to(device), num_frames=frames, every_step=True, generator=generator, **options)
+            for window in steps:
                 bar.update(round(index * BATCH + window.fraction * len(batch) - bar.n, 2))
             videos.append(window.video.cpu())
     return torch.cat(videos)

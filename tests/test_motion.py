@@ -11,7 +11,7 @@ from lgcvd.config import PRESETS
 from lgcvd.context import ABSENT, Context, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
-from lgcvd.motion import MotionSkip, _Mixed
+from lgcvd.motion import MotionSkip, _Mixed, mixed_at_once
 
 T, K, SIZE, PATCH, RADIUS = 6, 2, 32, 2, 3
 
@@ -136,6 +136,21 @@ def test_the_written_derivative_of_a_mixture_is_the_true_one():
     expected = sum(shares[:, n, None] * padded[..., y : y + 4, x : x + 5] for n, (y, x) in enumerate(corners))
     torch.testing.assert_close(_Mixed.apply(padded, shares, corners), expected)
     assert torch.autograd.gradcheck(lambda *inputs: _Mixed.apply(*inputs, corners), (padded, shares))
+
+
+@pytest.mark.parametrize(("radius", "stride"), [(2, 1), (4, 2)])
+def test_what_a_graphics_card_mixes_is_what_a_cpu_mixes(radius: int, stride: int):
+    side = 2 * radius // stride + 1
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(size, dtype=torch.double, generator=generator, requires_grad=True)
+        for size in [(2, 3, 4 + 2 * radius, 5 + 2 * radius), (2, side**2, 4, 5)]
+    ]
+    corners = [(stride * y, stride * x) for y in range(side) for x in range(side)]
+    mixed = [_Mixed.apply(*inputs, corners), mixed_at_once(*inputs, stride)]
+    torch.testing.assert_close(*mixed)
+    for expected, found in zip(*(torch.autograd.grad(each.square().sum(), inputs) for each in mixed), strict=True):
+        torch.testing.assert_close(expected, found)
 
 
 def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> None:

@@ -8,12 +8,11 @@ from typing import Literal
 
 from tyro.conf import DisallowNone
 
-from lgcvd.commands.common import Device, Sampler, find_device
-from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_STEPS
+from lgcvd.commands.common import Device, OfSteps, find_device
 
 
-@dataclass(frozen=True)
-class EvaluateDigits:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateDigits(OfSteps):
     """Measure how good a model's moving digits are, against copying, blank and real frames."""
 
     model: str = "moving-digits"
@@ -22,10 +21,6 @@ class EvaluateDigits:
     """Clips to predict."""
     frames: int = 28
     """New frames a clip."""
-    sampler: Sampler = DEFAULT_SAMPLER
-    """How to denoise."""
-    steps: int = DEFAULT_STEPS
-    """Denoising steps for every few new frames."""
     seed: int = 0
     """Of the noise; the clips are always the same."""
     split: Literal["train", "validation", "test"] = "test"
@@ -39,8 +34,8 @@ class EvaluateDigits:
         from lgcvd.checkpoints import load
         from lgcvd.digits_evaluation import evaluate_digits
 
-        options = {name: getattr(self, name) for name in ("clips", "frames", "sampler", "steps", "seed", "split")}
-        report = evaluate_digits(load(self.model, find_device(self.device)), **options)
+        options = {name: getattr(self, name) for name in ("clips", "frames", "seed", "split")}
+        report = evaluate_digits(load(self.model, find_device(self.device)), **options, **self.sampling())
         print(report.markdown())
         if self.out:
             print(f"{report.save(self.out)}: table.md, results.json, curves.png, samples.png")
