@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,8 +33,9 @@ from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPAC
 
 MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
 MAX_FUTURES = 8
-PANEL_HEIGHT = {False: 320, True: 160}
-"""Of a film's panels, in pixels; of many, so that their names can still be read."""
+PANEL_HEIGHTS = {2: 320, 4: 224}
+"""Number of a film's panels, up to which they are so many pixels high; more are ``SMALL_PANEL``."""
+SMALL_PANEL = 160
 MAX_UPLOAD = "100mb"
 DEFAULT_NEW_FRAMES, DEFAULT_SEED, DEFAULT_MISSING = 28, 7, "3, 6"
 QUEUE, KEEP_FILES = 16, 3600
@@ -64,6 +65,10 @@ REAL_HANDS = ", two grasps of a real robot"
 HANDS_MB = sum(clip.size for clip in examples.HANDS) / 1e6
 FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from GitHub)"
 
+BASIC = {"copy-last-frame": "copy", "mean-frame": "mean", "blank-frame": "black", "optical-flow": "flow"}
+"""Baseline -> what it is called in films and curves."""
+DEFAULT_BESIDE = ("copy-last-frame",)
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SAME = gr.skip()
 DEFAULT_SAMPLING = {"sampler": DEFAULT_SAMPLER, "steps": DEFAULT_STEPS, "spacing": DEFAULT_SPACING}
@@ -80,7 +85,9 @@ and by a memory of everything that it has seen and made so far (the *global cont
 frames, and their last ones become the context of the next window, so the film can go on for as long as you like.
 Which frames it is given makes the task: the first ones, the last ones, both ends, any, or none. Where the clip has the
 frames that are made, the page compares: PSNR and SSIM say how close each of them comes to the true one, beside two
-answers that take no model at all: *copy* repeats the nearest given frame, *black* shows a black one. Several futures
+answers that take no model at all: *copy* repeats the nearest given frame, *black* shows a black one. What else stands
+beside the prediction is yours to choose: *flow* lets everything keep its velocity, *mean* shows all given frames at
+once, and other models of the same kind of clip, such as those of MCVD, answer from the same frames. Several futures
 of one clip show what the model is unsure of: where they differ, the heat map is bright.
 """
 WELCOME = "Press Predict: the film of what happens next appears here."
@@ -119,6 +126,8 @@ class Wish:
     memory_guidance: float = 1.0
     memory: str = "decay"
     futures: int = 1
+    beside: Sequence[str] = DEFAULT_BESIDE
+    """Baselines and models whose answers are shown, too."""
 
     def sampling(self) -> dict:
         """Options of ``lgcvd.Sampling``."""
@@ -261,27 +270,20 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     yield View(status("Reading the clip …", "busy", 0), *[gr.update(visible=False)] * 4)
     model = load(model_name)
     material = material_of(wish, path, model)
-    windows = lgcvd.futures(
-        model,
-        None if material.observed is None else material.observed[None].to(DEVICE),
-        wish.futures,
-        seed=wish.seed,
-        memory=wish.memory,
-        every_step=True,
-        **wish.sampling(),
-        **material.options,
-    )
+    rivals = {name: load(name) for name in wish.beside if name not in BASIC}
+    able = {name: rival for name, rival in rivals.items() if wish.task in context.offered(rival.about.tasks)}
+    windows = made_by(model, material, wish.futures, wish, wish.sampling())
+    beside = without_model(wish.beside, material)
 
     def panels(window: lgcvd.Window) -> dict[str, torch.Tensor]:
-        """What is shown beside each other; of a past that is half made, the truth of its end."""
-        videos, truth = window.video.cpu(), material.truth
-        if truth is not None:
-            there = videos.shape[1]
-            truth = truth[-there:] if wish.task == "past" else truth[:there]
-        real = {} if truth is None else {"truth": truth}
+        """What is shown beside each other; of a past that is half made, the end of all others."""
+        videos, there = window.video.cpu(), window.video.shape[1]
+        others = beside if material.truth is None else {"truth": material.truth} | beside
+        others = {name: film[-there:] if wish.task == "past" else film[:there] for name, film in others.items()}
+        real = {name: others.pop(name) for name in ("truth",) if name in others}
         if wish.futures > 1:
-            return real | lgcvd.Futures(videos, window.given).panels(truth)
-        return real | {"prediction": videos[0]}
+            return real | lgcvd.Futures(videos, window.given).panels(real.get("truth")) | others
+        return real | {"prediction": videos[0]} | others
 
     def strip(window: lgcvd.Window) -> dict:
         file = folder / f"{time.monotonic_ns()}.png"
@@ -290,13 +292,14 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
 
     def film(window: lgcvd.Window, name: str) -> str:
         shown = panels(window)
-        frames = video.panel_frames(shown, window.given, height=PANEL_HEIGHT[len(shown) > 2])
+        height = next((high for most, high in PANEL_HEIGHTS.items() if len(shown) <= most), SMALL_PANEL)
+        frames = video.panel_frames(shown, window.given, height=height)
         video.write_video(folder / name, frames, material.fps)
         return str(folder / name)
 
     for window in windows:
         step = f"Window {window.index} of {window.windows}, step {window.step} of {window.steps}"
-        view = View(status(step, "busy", window.fraction))
+        view = View(status(step, "busy", window.fraction / (1 + len(able))))
         if (now := time.monotonic()) >= strip_due:
             view = view._replace(strip=strip(window))
             strip_due = now + (time.monotonic() - now) / PREVIEW_SHARE
@@ -309,6 +312,18 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
             break
 
     seconds = time.monotonic() - began
+    for index, (name, rival) in enumerate(able.items(), 1):
+        if run.stopped:
+            break
+        called = short_name(name, model_name)
+        for answer in made_by(rival, material, 1, wish, rival.about.sampling):
+            step = f"{called}: window {answer.index} of {answer.windows}, step {answer.step} of {answer.steps}"
+            yield View(status(step, "busy", (index + answer.fraction) / (1 + len(able))))
+            if run.stopped:
+                break
+        else:
+            beside[called] = answer.video[0].cpu()
+
     if run.stopped:
         text = f"Stopped in window {window.index} of {window.windows}, after step {window.step} of {window.steps}."
         if not window.done:
@@ -320,6 +335,8 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
             f"{window.given.count(False)} new frames{times} in {seconds:.1f} s on the {processor} by "
             f"{Path(model_name).name} ({wish.sampler}, {wish.steps} steps, seed {wish.seed})."
         )
+        if unable := [short_name(name, model_name) for name in rivals if name not in able]:
+            text += f" Not trained for this, and left out: {', '.join(unable)}."
     file = film(window, "prediction.mp4")
     view = ready(f"{text} {material.note}")._replace(
         strip=strip(window),
@@ -327,13 +344,52 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         download=gr.update(value=file, visible=True),
     )
     truth, whole = panels(window).get("truth"), not run.stopped or wish.task in ("predict", "animate", "past")
-    if truth is not None and whole and (scores := frame_scores(truth, window)) is not None:
+    if truth is not None and whole and (scores := frame_scores(truth, window, beside)) is not None:
         view = view._replace(curves=gr.update(visible=True), psnr=scores, ssim=scores)
     yield view
 
 
-def frame_scores(truth: torch.Tensor, window: lgcvd.Window) -> pd.DataFrame | None:
-    """PSNR and SSIM of every new frame that has a truth, and of two answers that take no model; None if none has."""
+def made_by(
+    model: lgcvd.VideoDenoiser, material: Material, count: int, wish: Wish, sampling: dict
+) -> Iterator[lgcvd.Window]:
+    """``count`` films that ``model`` makes of the same frames, step by step."""
+    return lgcvd.futures(
+        model,
+        None if material.observed is None else material.observed[None].to(DEVICE),
+        count,
+        seed=wish.seed,
+        memory=wish.memory,
+        every_step=True,
+        **sampling,
+        **material.options,
+    )
+
+
+def short_name(name: str, beside: str) -> str:
+    """What a model is called ``beside`` another: shipped rivals are named after the model that they challenge."""
+    return Path(name).name.removeprefix(f"{Path(beside).name}-")
+
+
+def without_model(names: Sequence[str], material: Material) -> dict[str, torch.Tensor]:
+    """Films (T, C, H, W) of the baselines among ``names``; none where the given frames lie at neither end of a film."""
+    task = material.options.get("task", "infill" if "known" in material.options else "predict")
+    if task not in ("predict", "animate", "past"):
+        return {}
+
+    def in_time(frames: torch.Tensor) -> torch.Tensor:
+        return frames.flip(0) if task == "past" else frames
+
+    given, new = in_time(material.observed)[None], material.options["num_frames"]
+    return {BASIC[name]: in_time(lgcvd.BASELINES[name](given, new)[0]) for name in names if name in BASIC}
+
+
+def frame_scores(
+    truth: torch.Tensor, window: lgcvd.Window, beside: dict[str, torch.Tensor] | None = None
+) -> pd.DataFrame | None:
+    """PSNR and SSIM of every new frame that has a truth, of the films ``beside`` it, of a copy and of a black frame.
+
+    None where no new frame has a truth.
+    """
     new = [index for index, given in enumerate(window.given) if not given and index < len(truth)]
     known = [index for index, given in enumerate(window.given) if given]
     if not new:
@@ -341,6 +397,7 @@ def frame_scores(truth: torch.Tensor, window: lgcvd.Window) -> pd.DataFrame | No
     wanted = truth[None, new]
     films = window.video.cpu()
     answers = {"prediction" if len(films) == 1 else "first future": films[:1, new]}
+    answers |= {name: film[None, new] for name, film in (beside or {}).items()}
     if known:
         answers["copy"] = truth[None, [min(known, key=lambda k, i=index: abs(k - i)) for index in new]]
     answers["black"] = torch.full_like(wanted, -1)
@@ -380,7 +437,10 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
     radius_size="lg",
 ).set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")
-COLOURS = {"prediction": "#0ea5e9", "first future": "#0ea5e9", "copy": "#f59e0b", "black": "#94a3b8"}
+COLOURS = {
+    **{"prediction": "#0ea5e9", "first future": "#0ea5e9", "copy": "#f59e0b", "black": "#94a3b8", "flow": "#10b981"},
+    **{"mean": "#a16207", "mcvd-concat": "#dc2626", "mcvd-spatin": "#8b5cf6"},
+}
 """Of the answers; the names are short, since a telephone's screen cuts the legend off."""
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
@@ -479,6 +539,22 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             able = ["predict"]
         return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])
 
+    def on_beside(name: str, chosen: list[str]):
+        """Baselines, and models that see and make the same frames; what still can be stays chosen."""
+
+        def takes(model: str) -> tuple:
+            config = load(model).config
+            return config.image_size, config.channels, config.context_frames
+
+        try:
+            able = [other for other in models if other != name and takes(other) == takes(name)]
+        except UserError:  # told where the clip is looked at
+            able = []
+        choices = [(words, baseline) for baseline, words in BASIC.items()]
+        choices += [(short_name(other, name), other) for other in able]
+        there = {value for _, value in choices}
+        return gr.update(choices=choices, value=[value for value in chosen if value in there])
+
     def on_sampling(name: str):
         """How a model is sampled unless someone knows better."""
         try:
@@ -533,6 +609,14 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                 missing = gr.Textbox(DEFAULT_MISSING, label="Missing frames, from 1", visible=False)
                 factor = gr.Radio([2, 4, 8], value=2, label="Times slower", visible=False)
                 level = gr.Slider(0.05, 1, 0.5, step=0.05, label="How far back: 1 is nothing but noise", visible=False)
+                beside = gr.Dropdown(
+                    [(words, baseline) for baseline, words in BASIC.items()],
+                    value=list(DEFAULT_BESIDE),
+                    multiselect=True,
+                    label="Beside it",
+                    info="Answers that take no model, and other models.",
+                    elem_id="beside",
+                )
                 with gr.Accordion("Model, sampler, steps and seed", open=False):
                     model = gr.Dropdown([(Path(name).name, name) for name in models], value=models[0], label="Model")
                     sampler = gr.Dropdown(list(lgcvd.SAMPLERS), value=DEFAULT_SAMPLER, label="Sampler")
@@ -618,6 +702,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             on_fetched, model, [*offers, upload], **quiet
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
+        gr.on([app.load, model.change], on_beside, [model, beside], beside, **quiet)
         gr.on([app.load, model.change], on_sampling, model, [sampler, steps, spacing], **quiet)
         task.change(on_task, task, [given, start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
@@ -629,7 +714,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             [
                 *(run, note, upload, example, model),
                 *(start, frames, sampler, steps, seed, task, missing, factor, level),
-                *(spacing, threshold, local_guidance, memory_guidance, memory, futures),
+                *(spacing, threshold, local_guidance, memory_guidance, memory, futures, beside),
             ],
             view,
             concurrency_limit=1,

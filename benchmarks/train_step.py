@@ -91,7 +91,7 @@ def compare(preset: str, batch: int, rounds: int, device: torch.device) -> str:
     plain, own = (statistics.median(seconds[name]) for name in FORMS)
     del forms
     memory = [peak_memory(preset, name, batch, device) for name in FORMS]
-    cells = [preset, batch, f"{plain:.2f}", f"{own:.2f}", f"{own / plain:.2f}", f"{batch / own:.2f}"]
+    cells = [preset, batch, f"{plain:.3g}", f"{own:.3g}", f"{own / plain:.2f}", f"{batch / own:.3g}"]
     cells += [*(f"{m:.2f}" for m in memory), f"{memory[1] / memory[0]:.2f}" if memory[0] else "-"]
     if device.type == "cuda":
         flops = batch * sum(cost_of(config, PRESETS[preset].train).flops.values())
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = torch.device(options.device)
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as in training, for both forms
     if options.costs:
         return costs()
     if options.alone:

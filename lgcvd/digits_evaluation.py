@@ -76,8 +76,8 @@ class DigitsReport:
         lines = [
             f"{s['clips']} {s['split']} clips of two reflecting digits, {s['image_size']} x {s['image_size']}, "
             f"{s['context_frames']} -> {s['frames']} frames, one trajectory a clip, sampler {s['sampler']} with "
-            f"{s['steps']} {s['spacing']} steps, seed {s['seed']}. Means with 95 % bootstrap intervals over clips; PSNR "
-            f"and SSIM over all new frames. In place: within {IN_PLACE:g} of {CANVAS} pixels.",
+            f"{s['steps']} {s['spacing']} steps, seed {s['seed']}. Means with 95 % bootstrap intervals over clips; "
+            f"PSNR and SSIM over all new frames. In place: within {IN_PLACE:g} of {CANVAS} pixels.",
             "",
             f"| | {' | '.join(self.scores)} |",
             "|---" * (1 + len(self.scores)) + "|",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import serve
@@ -131,10 +132,46 @@ def test_every_task_becomes_a_film(clip, tiny_model, tmp_path, task, frames, sho
         assert len(view.psnr) == new * (2 if task == "reconstruct" else 3)
 
 
+def heights(view: View) -> int:
+    return Image.open(view.strip["value"]).size[1]
+
+
+def test_baselines_and_other_models_stand_beside_the_prediction(clip, model, tiny_model, tmp_path):
+    lgcvd.save(tiny_model, tmp_path / "model-rival")
+    beside = ("copy-last-frame", "optical-flow", str(tmp_path / "model-rival"))
+    alone = [heights(view) for view in predict(clip, model, beside=()) if view.strip.get("value")][-1]
+    as_it_does = {"sampler": DEFAULT_SAMPLER, "steps": DEFAULT_STEPS, "spacing": DEFAULT_SPACING}
+    for view in predict(clip, model, beside=beside, **as_it_does):
+        height = heights(view) if view.strip.get("value") else 0
+        frames = decoded(view.video["value"]) if view.video.get("value") else 0
+    assert frames == 2 + 7
+    assert height > 1.5 * alone  # five rows instead of two
+    assert list(dict.fromkeys(view.psnr["answer"])) == ["prediction", "copy", "flow", "rival", "black"]
+    scores = view.psnr.set_index("answer")["PSNR"]
+    assert list(scores["rival"]) == list(scores["prediction"])  # it is the same model, with the same noise
+
+
+def test_a_model_that_was_not_trained_for_the_task_is_left_out(clip, tiny_model, tmp_path):
+    for name, tasks in (("able", ("prediction", "past")), ("able-other", ("prediction",))):
+        tiny_model.about = lgcvd.About(tasks=tasks)
+        lgcvd.save(tiny_model, tmp_path / name)
+    wish = {"task": "past", "start": 4, "frames": 3, "beside": (str(tmp_path / "able-other"),)}
+    view = last(predict(clip, str(tmp_path / "able"), **wish))
+    assert "left out: other." in view.status
+    assert set(view.psnr["answer"]) == {"prediction", "copy", "black"}
+
+
+def test_a_copy_of_the_past_repeats_its_first_given_frame(digits_clip):
+    observed = digits_clip[0, 3:5]
+    material = demo_app.Material(observed, {"task": "past", "num_frames": 3}, None, 10)
+    film = demo_app.without_model(["copy-last-frame"], material)["copy"]
+    assert torch.equal(film, torch.cat([observed[:1]] * 4 + [observed[1:]]))
+
+
 def test_several_futures_are_shown_by_best_worst_mean_and_spread(clip, model):
-    for view in predict(clip, model, futures=3):
+    for view in predict(clip, model, futures=3, beside=()):
         size = Image.open(view.strip["value"]).size if view.strip.get("value") else None
-    (_, alone) = [Image.open(v.strip["value"]).size for v in predict(clip, model) if v.strip.get("value")][-1]
+    alone = [heights(view) for view in predict(clip, model, beside=()) if view.strip.get("value")][-1]
     assert "7 new frames in each of 3 futures" in view.status
     assert size[1] > 2 * alone
 
