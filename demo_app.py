@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 import lgcvd
-from lgcvd import context, examples, metrics, video
+from lgcvd import examples, metrics, video
 from lgcvd.commands.tasks import VERBS, Material
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
@@ -271,7 +271,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     model = load(model_name)
     material = material_of(wish, path, model)
     rivals = {name: load(name) for name in wish.beside if name not in BASIC}
-    able = {name: rival for name, rival in rivals.items() if wish.task in context.offered(rival.about.tasks)}
+    able = {name: rival for name, rival in rivals.items() if wish.task in rival.tasks}
     windows = made_by(model, material, wish.futures, wish, wish.sampling())
     beside = without_model(wish.beside, material)
 
@@ -534,7 +534,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
 
     def on_tasks(name: str, task: str):
         try:
-            able = context.offered(load(name).about.tasks)
+            able = load(name).tasks
         except UserError:  # told where the clip is looked at
             able = ["predict"]
         return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])

@@ -18,7 +18,6 @@ import torch
 import lgcvd
 from lgcvd.__main__ import main as command_line
 from lgcvd.config import DEFAULT_MODEL
-from lgcvd.context import offered
 from lgcvd.examples import write_examples
 from lgcvd.video import filmstrip, read_clip, write_image
 
@@ -38,7 +37,7 @@ GUIDANCE = {"none": {}, "local 2": {"local_guidance": 2.0}, "memory 2": {"memory
 
 def task_strips(model: str, clip: Path, out: Path) -> list[str]:
     """Strips of the tasks that ``model`` can do; those it cannot, by name."""
-    able = offered(lgcvd.load(model).about.tasks)
+    able = lgcvd.load(model).tasks
     runs = {name: [name, *options] for name, options in TASKS.items() if name in able}
     runs["futures"] = ["predict", "--frames", "12", "--futures", "8"]
     runs["inversion"] = ["reconstruct", *TASKS["reconstruct"], "--back", "inversion"]

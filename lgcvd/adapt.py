@@ -18,7 +18,7 @@ from lgcvd import metrics, video
 from lgcvd.baselines import copy_last_frame
 from lgcvd.checkpoints import write
 from lgcvd.config import TrainConfig
-from lgcvd.context import TaskMix, offered
+from lgcvd.context import TaskMix
 from lgcvd.data import VideoFiles, Videos, Windows, videos_below
 from lgcvd.errors import UserError
 from lgcvd.models import About, VideoDenoiser
@@ -135,7 +135,7 @@ class Adaptation:
                 f"{about.name or 'the model'} was distilled to {about.steps} steps, which adapting would undo: adapt "
                 "the model that it was distilled from, and distill the result."
             )
-        if "predict" not in offered(about.tasks):
+        if "predict" not in model.tasks:
             raise UserError(f"only models that predict can be adapted; this one knows {', '.join(about.tasks)}.")
         objective = "two_stage" if model.config.kind == "lgcvd" else "block_masking"
         self.config = replace(config, objective=objective, tasks=_mix(about.tasks))

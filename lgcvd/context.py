@@ -218,6 +218,10 @@ animate: from one picture. reconstruct: every frame of the clip again, from what
 """
 
 
-def offered(trained: Collection[str]) -> list[str]:
-    """Names of the tasks that a model can do in general, which was ``trained`` for these tasks of ``TaskMix``."""
-    return [name for name, task in TASKS.items() if set(task.needs) <= set(trained)]
+def offered(trained: Collection[str], onward: bool = False) -> list[str]:
+    """Names of the tasks that a model can do in general, which was ``trained`` for these tasks of ``TaskMix``.
+
+    onward: whether it makes only frames that come after what it is given, as MCVD's does.
+    """
+    able = {name: task for name, task in TASKS.items() if set(task.needs) <= set(trained)}
+    return [name for name, task in able.items() if task.layout is _onward or not onward]

@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
-from lgcvd.context import PAPER_TASKS, Context
+from lgcvd.context import PAPER_TASKS, Context, offered
 from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 
@@ -63,6 +63,11 @@ class VideoDenoiser(
     @property
     def new_frames(self) -> int:
         return self.config.new_frames
+
+    @property
+    def tasks(self) -> list[str]:
+        """What a rollout can be asked for in general: names of ``context.TASKS``."""
+        return offered(self.about.tasks, onward=self.output_frames < self.config.clip_frames)
 
     @property
     @abstractmethod

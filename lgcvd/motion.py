@@ -161,7 +161,7 @@ class MotionSkip(nn.Module):
         """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
         shares = kernel.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        if not frame.is_cpu:  # a graphics card takes longer to start on each displacement than for all of them at once
+        if frame.is_cuda:  # a graphics card takes longer to start on each displacement than for all of them at once
             return mixed_at_once(padded, shares, self.stride)
         corners = [self.radius + step for step in self.along_axis]
         return _Mixed.apply(padded, shares, list(product(corners, repeat=2)))

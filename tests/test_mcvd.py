@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lgcvd import PRESETS, MovingDigits, TwoStage, UserError, load, predict, sample, save, train
 from lgcvd.config import MASKED_BLOCKS, MCVD_DIMS, ModelConfig
-from lgcvd.context import Context, TaskMix, local_context
+from lgcvd.context import LAYOUTS, Context, TaskMix, local_context
 from lgcvd.denoiser import VideoDenoiser
 from lgcvd.matching import matched_dim, size_of
 from lgcvd.models import MODELS, build
@@ -171,6 +171,11 @@ def test_rollouts_keep_what_is_given_and_go_on_from_the_last_frames(model: Video
     for context, end in zip(seen, (3, 9, 15), strict=True):
         assert torch.equal(context.frames, video[:, end - 2 : end])
         assert context.positions.tolist() == [[0, 1]] * 2
+
+
+def test_it_is_asked_for_what_comes_after_what_it_is_given_and_for_nothing_else(model: VideoDenoiser):
+    model.about = replace(model.about, tasks=tuple(LAYOUTS))
+    assert model.tasks == ["predict", "generate"]
 
 
 def test_what_is_saved_comes_back(model: VideoDenoiser, tmp_path: Path):
