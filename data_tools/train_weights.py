@@ -80,11 +80,15 @@ RECIPES = {
         "(data_tools/simulate_pushing.py, seed 0), 64 x 64, 10 frames a second",
         "MIT, as the project",
         (
-            Run(3678, 2000, 0, options="--flip"),
-            Run(2000, 0, 650, 50, "--flip --model.motion 6 --model.motion-stride 2 --train.seed 1"),
-            Run(5400, 0, 900, 50, "--flip --model.motion 6 --model.motion-stride 2 --train.seed 2"),
+            Run(
+                3468,
+                2077,
+                364,
+                options="--flip --train.batch-size 32 --train.precision bfloat16 "
+                "--model.motion 6 --model.motion-stride 2",
+            ),
         ),
-        sampling=FEW_STEPS | {"steps": 2},
+        sampling=FEW_STEPS,
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
     ),
     "robot-hands": Recipe(
