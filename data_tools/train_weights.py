@@ -65,14 +65,14 @@ class Recipe:
         return self.source.partition(":")[0]
 
 
-DIGITS = PRESETS["digits"].train
 FEW_STEPS = {"sampler": "dpm++2m", "spacing": "trailing", "steps": 4}
 RECIPES = {
     "moving-digits": Recipe(
-        "digits",
+        "digits-64",
         "digits: moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)",
         "the digits are under Creative Commons Attribution-ShareAlike 3.0",
-        (Run(**{name: getattr(DIGITS, name) for name in BUDGETED}),),
+        (Run(3455, 2080, 362, options="--train.batch-size 64 --train.precision bfloat16"),),
+        sampling=FEW_STEPS | {"steps": 2},
     ),
     "robot-pushing": Recipe(
         "robot-64",
@@ -141,7 +141,7 @@ def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
         train = [*program, "--folder", str(folder), *both, *shlex.split(run.options)]
         for setting in BUDGETED:
             count = round(getattr(run, setting) * options.budget)
-            train += [f"--train.{setting.replace('_', '-')}", str(max(count, setting == "iterations"))]
+            train += [f"--train.{setting.replace('_', '-')}", str(max(count, int(setting == "iterations")))]
         if index:
             train += ["--init", str(folders[index - 1] / "model")]
         yield [*train, *options.more]
