@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -216,8 +217,11 @@ def test_stop_ends_a_long_prediction_and_keeps_its_film(page):
     expect(page.locator("#status")).to_contain_text("Window 1 of 20")
     page.click("#stop")
     expect(page.locator("#status")).to_contain_text("Stopped in window")
-    expect(page.locator("#film video")).to_be_visible()
-    page.wait_for_function("document.querySelector('#film video').videoWidth > 0")
+    film = page.locator("#film video")
+    expect(film).to_be_visible()
+    answer = page.request.get(film.evaluate("film => film.currentSrc || film.src"))
+    with av.open(BytesIO(answer.body())) as file:
+        assert sum(1 for _ in file.decode(video=0)) > 2
     expect(page.locator("#predict")).to_be_enabled()
     expect(page.locator("#stop")).to_be_disabled()
 
