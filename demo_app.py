@@ -67,6 +67,7 @@ FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from G
 
 BASIC = {"copy-last-frame": "copy", "mean-frame": "mean", "blank-frame": "black", "optical-flow": "flow"}
 """Baseline -> what it is called in films and curves."""
+BASIC_CHOICES = [(words, name) for name, words in BASIC.items()]
 DEFAULT_BESIDE = ("copy-last-frame",)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -383,9 +384,7 @@ def without_model(names: Sequence[str], material: Material) -> dict[str, torch.T
     return {BASIC[name]: in_time(lgcvd.BASELINES[name](given, new)[0]) for name in names if name in BASIC}
 
 
-def frame_scores(
-    truth: torch.Tensor, window: lgcvd.Window, beside: dict[str, torch.Tensor] | None = None
-) -> pd.DataFrame | None:
+def frame_scores(truth: torch.Tensor, window: lgcvd.Window, beside: dict[str, torch.Tensor]) -> pd.DataFrame | None:
     """PSNR and SSIM of every new frame that has a truth, of the films ``beside`` it, of a copy and of a black frame.
 
     None where no new frame has a truth.
@@ -397,7 +396,7 @@ def frame_scores(
     wanted = truth[None, new]
     films = window.video.cpu()
     answers = {"prediction" if len(films) == 1 else "first future": films[:1, new]}
-    answers |= {name: film[None, new] for name, film in (beside or {}).items()}
+    answers |= {name: film[None, new] for name, film in beside.items()}
     if known:
         answers["copy"] = truth[None, [min(known, key=lambda k, i=index: abs(k - i)) for index in new]]
     answers["black"] = torch.full_like(wanted, -1)
@@ -550,8 +549,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             able = [other for other in models if other != name and takes(other) == takes(name)]
         except UserError:  # told where the clip is looked at
             able = []
-        choices = [(words, baseline) for baseline, words in BASIC.items()]
-        choices += [(short_name(other, name), other) for other in able]
+        choices = BASIC_CHOICES + [(short_name(other, name), other) for other in able]
         there = {value for _, value in choices}
         return gr.update(choices=choices, value=[value for value in chosen if value in there])
 
@@ -610,7 +608,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                 factor = gr.Radio([2, 4, 8], value=2, label="Times slower", visible=False)
                 level = gr.Slider(0.05, 1, 0.5, step=0.05, label="How far back: 1 is nothing but noise", visible=False)
                 beside = gr.Dropdown(
-                    [(words, baseline) for baseline, words in BASIC.items()],
+                    BASIC_CHOICES,
                     value=list(DEFAULT_BESIDE),
                     multiselect=True,
                     label="Beside it",

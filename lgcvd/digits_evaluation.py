@@ -170,8 +170,8 @@ def evaluate_digits(
     """Predict ``frames`` frames after the first K of ``clips`` clips of reflecting digits, and judge them.
 
     One trajectory a clip; ``seed`` decides the noise, the clips are always the same; ``options`` are those of
-    ``Sampling``, the model's own where they are left out. The rows beside the model's are
-    the last seen frame copied, blank frames, and the real frames as the ceiling of what the classifier can read.
+    ``Sampling``, the model's own where they are left out. The rows beside the model's are the last seen frame copied,
+    blank frames, and the real frames as the ceiling of what the classifier can read.
 
     Raises ``UserError`` for a model that is not gray or whose frames are no square that 64 divides into, and for
     numbers of clips, frames or steps that make no sense.

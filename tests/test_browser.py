@@ -222,6 +222,7 @@ def test_stop_ends_a_long_prediction_and_keeps_its_film(page):
     answer = page.request.get(film.evaluate("film => film.currentSrc || film.src"))
     with av.open(BytesIO(answer.body())) as file:
         assert sum(1 for _ in file.decode(video=0)) > 2
+    page.wait_for_function("document.querySelector('#film video').videoWidth > 0")
     expect(page.locator("#predict")).to_be_enabled()
     expect(page.locator("#stop")).to_be_disabled()
 
