@@ -1,11 +1,10 @@
 """Samplers: quality against the number of steps, and against seconds; and where the steps had best lie.
 
-    python benchmarks/samplers.py --out docs
+    python benchmarks/samplers.py --data PATH/pushing --out docs
 
-Every sampler predicts the same test clips of moving digits with 2 to 100 steps a window, from the same noise. Three
-measures: PSNR and SSIM, how near each film comes to the one true future; and the Fréchet distance of the frames in the
-eyes of the digit classifier, how near they come to true ones as a whole, which sees blur that PSNR rewards. With
-``--out``, the tables take the place of those in samplers.md there, and samplers.png is drawn anew.
+Every sampler predicts the same test clips with 2 to 100 steps a window, from the same noise. PSNR, SSIM and LPIPS say
+how near each film comes to the one true future, FVD how near the films come to true ones as a set. With ``--out``, the
+tables take the place of those in samplers.md there, and samplers.png is drawn anew.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from plain import machine_line, random_model
 from torch import Tensor
 
 import lgcvd
-from lgcvd import PRESETS, SAMPLERS, MovingDigits, VideoDenoiser
-from lgcvd.digit_classifier import shipped_classifier
-from lgcvd.digits import CANVAS
-from lgcvd.metrics import frechet_distance, psnr, ssim
+from lgcvd import PRESETS, SAMPLERS, VideoDenoiser
+from lgcvd.config import DEFAULT_MODEL
+from lgcvd.evaluation import open_clips
+from lgcvd.metrics import frechet_distance, of_frames, video_features
 from lgcvd.progress import progress_bar
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
 from lgcvd.video import draft, from_uint8
@@ -38,8 +37,10 @@ REFERENCE = ("ddpm", "ends", 100)
 """What the authors' released code does."""
 NEAR = 0.02
 """A row is as good as the reference if no measure is worse by more than this share."""
+AGAIN = "the same, other noise"
+"""What it does with other noise: differences that are no larger mean nothing."""
 BATCH = 16
-HEADER = "steps | asked | PSNR, dB | SSIM | Fréchet distance | CPU s | worst measure |"
+HEADER = "steps | asked | PSNR, dB | SSIM | LPIPS | FVD | CPU s | worst measure |"
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ class Row:
     sampler: str
     spacing: str
     steps: int
-    psnr: float
-    ssim: float
-    distance: float
+    measures: dict[str, float]
+    """psnr and ssim, the more the better; lpips and fvd, the less."""
     seconds: float
 
     @property
@@ -61,48 +61,37 @@ class Row:
 
     def worse_than(self, other: Row) -> float:
         """Share by which its worst measure is worse; negative if all are better."""
-        return max(
-            1 - self.psnr / other.psnr, 1 - self.ssim / other.ssim, self.distance / max(other.distance, 1e-9) - 1
-        )
+        ratios = {name: value / max(other.measures[name], 1e-9) - 1 for name, value in self.measures.items()}
+        return max(-ratio if name in ("psnr", "ssim") else ratio for name, ratio in ratios.items())
 
     def cells(self, reference: Row) -> str:
-        numbers = f"{self.steps} | {self.asked} | {self.psnr:.2f} | {self.ssim:.3f} | {self.distance:.4f}"
+        m = self.measures
+        numbers = f"{self.steps} | {self.asked} | {m['psnr']:.2f} | {m['ssim']:.3f} | {m['lpips']:.3f} | {m['fvd']:.0f}"
         return f"{numbers} | {self.seconds:.1f} | {self.worse_than(reference):+.1%} |"
 
 
-@torch.no_grad()
-def distribution_distance(films: Tensor, true: Tensor) -> float:
-    """Fréchet distance of what a digit classifier sees in the frames of both (B, T, 1, H, W): 0 or more.
-
-    A frame's features are the surest score of each of the ten digits, anywhere in it: they are low where digits are
-    blurred or deformed, whatever place they are in.
-    """
-    features = []
-    for clips in (films, true):
-        frames = F.interpolate(clips.flatten(0, 1), (CANVAS, CANVAS), mode="area")
-        features.append(torch.cat([shipped_classifier()(part).amax((2, 3)) for part in frames.split(64)]))
-    return frechet_distance(*features)
-
-
-def measure(model: VideoDenoiser, truth: Tensor, sampler: str, spacing: str, steps: int) -> Row:
-    """Predict what follows the first K frames of ``truth`` (B, T, C, H, W), and compare."""
+def measure(model: VideoDenoiser, truth: Tensor, sampler: str, spacing: str, steps: int, seed: int = 0) -> Row:
+    """Predict what follows the first K frames of ``truth`` (B, T, C, H, W), and compare the new frames."""
     k = model.context_frames
     started, films = time.process_time(), []
     for index, clips in enumerate(truth.split(BATCH)):
-        seeds = lgcvd.seeded(*range(index * BATCH, index * BATCH + len(clips)))
+        seeds = lgcvd.seeded(*range(seed + index * BATCH, seed + index * BATCH + len(clips)))
         options = {"sampler": sampler, "spacing": spacing, "steps": steps, "generator": seeds}
         films.append(lgcvd.predict(model, clips[:, :k], truth.shape[1] - k, **options))
     seconds = time.process_time() - started
     new, true = torch.cat(films)[:, k:], truth[:, k:]
-    near = (psnr(new, true).mean().item(), ssim(new, true).mean().item())
-    return Row(sampler, spacing, steps, *near, distribution_distance(new, true), seconds)
+    measures = {name: values.mean().item() for name, values in of_frames(new, true).items()}
+    with warnings.catch_warnings(action="ignore"):  # of too few clips, which the page speaks of
+        measures["fvd"] = frechet_distance(video_features(true), video_features(new))
+    return Row(sampler, spacing, steps, measures, seconds)
 
 
-def tables(rows: dict[tuple[str, str, int], Row], settings: str) -> str:
+def tables(rows: dict[tuple[str, str, int], Row], again: Row, settings: str) -> str:
     """Both tables and what follows from them, as Markdown."""
     reference = rows[REFERENCE]
-    lines = ["", f"| sampler | {HEADER}", "|---" * 8 + "|", f"| {REFERENCE[0]}, {REFERENCE[1]} | "]
+    lines = ["", f"| sampler | {HEADER}", "|---" * 9 + "|", f"| {REFERENCE[0]}, {REFERENCE[1]} | "]
     lines[-1] += reference.cells(reference)
+    lines.append(f"| {AGAIN} | {again.cells(reference)}")
     main = [row for key, row in rows.items() if row.spacing == DEFAULT_SPACING]
     lines += [f"| {row.sampler} | {row.cells(reference)}" for row in main]
     near = sorted((row for row in rows.values() if row.worse_than(reference) <= NEAR), key=lambda row: row.asked)
@@ -110,7 +99,7 @@ def tables(rows: dict[tuple[str, str, int], Row], settings: str) -> str:
     lines += ["", f"Fewest questions to the network within {NEAR:.0%} of the first row on every measure: **{best}**."]
     others = [row for row in rows.values() if row.steps in SPACING_STEPS and row.spacing in SPACINGS]
     if len({row.spacing for row in others}) > 1:
-        lines += ["", "Where the steps lie:", "", f"| sampler | spacing | {HEADER}", "|---" * 9 + "|"]
+        lines += ["", "Where the steps lie:", "", f"| sampler | spacing | {HEADER}", "|---" * 10 + "|"]
         others.sort(key=lambda row: (row.sampler, row.steps))
         lines += [f"| {row.sampler} | {row.spacing} | {row.cells(reference)}" for row in others]
     return "\n".join([*lines, "", settings, ""])
@@ -120,17 +109,16 @@ def figure(rows: dict[tuple[str, str, int], Row]):
     """Every measure against the questions to the network and against seconds, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
-    names = {"psnr": "PSNR, dB", "ssim": "SSIM", "distance": "Fréchet distance, less is better"}
-    picture = Figure(figsize=(13, 7), layout="constrained")
-    axes = picture.subplots(2, 3)
+    names = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS, less is better", "fvd": "FVD, less is better"}
+    picture = Figure(figsize=(17, 7), layout="constrained")
+    axes = picture.subplots(2, len(names))
     for line, (x, label) in enumerate((("asked", "times the network is asked, a window"), ("seconds", "CPU seconds"))):
         for column, (y, name) in enumerate(names.items()):
             panel = axes[line][column]
             for sampler in NAMES:
                 curve = [r for r in rows.values() if r.sampler == sampler and r.spacing == DEFAULT_SPACING]
-                panel.plot([getattr(r, x) for r in curve], [getattr(r, y) for r in curve], ".-", label=sampler)
-            reference = getattr(rows[REFERENCE], y)
-            panel.axhline(reference, color="gray", linestyle=":", label="ddpm, 100 steps")
+                panel.plot([getattr(r, x) for r in curve], [r.measures[y] for r in curve], ".-", label=sampler)
+            panel.axhline(rows[REFERENCE].measures[y], color="gray", linestyle=":", label="ddpm, 100 steps")
             panel.set(xscale="log", xlabel=label, ylabel=name)
             panel.grid(alpha=0.3)
     axes[0][0].legend(fontsize="small")
@@ -139,20 +127,21 @@ def figure(rows: dict[tuple[str, str, int], Row]):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="moving-digits", help="a gray model of squares that 64 divides into")
-    parser.add_argument("--clips", type=int, default=32, help="test clips")
-    parser.add_argument("--frames", type=int, default=8, help="new frames a clip")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a shipped model or a checkpoint folder")
+    parser.add_argument("--data", required=True, help='what the model is for: "digits", or a folder')
+    parser.add_argument("--split", default="validation", help="of the data")
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--frames", type=int, default=16, help="new frames a clip")
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS), help="numbers of steps")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="some samplers only")
     parser.add_argument("--spacings", nargs="*", choices=list(SPACINGS), default=list(SPACINGS), help="to compare")
-    parser.add_argument("--quick", action="store_true", help="a tiny network, to see that this script works")
+    parser.add_argument("--quick", action="store_true", help="a small random network, to see that this script works")
     parser.add_argument("--out", type=Path, help="folder of samplers.md, whose tables are replaced, and samplers.png")
     options = parser.parse_args()
-    model = random_model(PRESETS["tiny"].model) if options.quick else lgcvd.load(options.model)
-    data = MovingDigits(
-        "test", options.clips, model.context_frames + options.frames, image_size=model.config.image_size[0]
-    )
-    truth = from_uint8(torch.stack([data[i] for i in range(options.clips)]))
+    model = random_model(replace(PRESETS["digits-64"].model, dim=8)) if options.quick else lgcvd.load(options.model)
+    shape, frames = (*model.config.image_size, model.config.channels), model.context_frames + options.frames
+    clips = open_clips(options.data, frames=frames, clips=options.clips, seed=0, shape=shape, split=options.split)
+    truth = from_uint8(torch.stack([clips.data[index] for index in clips.indices]))
 
     wanted = [REFERENCE] + [(name, DEFAULT_SPACING, steps) for name in options.only for steps in options.steps]
     few = [steps for steps in SPACING_STEPS if steps in options.steps]
@@ -160,15 +149,18 @@ def main() -> None:
     wanted = list(dict.fromkeys(wanted))
     lgcvd.predict(model, truth[:1, : model.context_frames], 1, steps=2)  # loads diffusers, warms the network up
     rows = {}
-    with progress_bar(total=sum(steps for *_, steps in wanted), unit="step") as bar:
+    with progress_bar(total=sum(steps for *_, steps in [REFERENCE, *wanted]), unit="step") as bar:
+        again = measure(model, truth, *REFERENCE, seed=options.clips)
+        bar.update(REFERENCE[-1])
         for key in wanted:
             rows[key] = measure(model, truth, *key)
             bar.update(key[-1])
+    made_by = "a random network" if options.quick else options.model
     settings = (
-        f"{options.clips} test clips of moving digits, {options.frames} new frames each, by "
-        f"{'a tiny network' if options.quick else options.model}; CPU seconds for all of them. {machine_line()}"
+        f"{options.clips} {options.split} clips of {clips.name}, {options.frames} new frames each, by {made_by}; CPU "
+        f"seconds for all of them. {machine_line()}"
     )
-    text = tables(rows, settings)
+    text = tables(rows, again, settings)
     print(text)
     if options.out:
         page = options.out / "samplers.md"
