@@ -41,7 +41,9 @@ class HalfTheSteps(TwoStage):
     def _denoise(
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share = WHOLE
     ) -> tuple[Tensor, Tensor]:
-        schedule = model.schedule
+        schedule, context = model.schedule, model.prepare(context)
+        if model.motion is not None:
+            model.motion.eval()  # as decided as the teacher's and as a film wants it, not as in other training
         grid = torch.tensor([*spaced(SPACING, 2 * self.steps, schedule.steps), CLEAN])
         step = share(torch.randint(self.steps, (len(x0) * share.of,), generator=generator))
         t, middle, s = (grid[2 * step + offset].to(x0.device) for offset in range(3))

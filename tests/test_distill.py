@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, UserError,
 from lgcvd.__main__ import main
 from lgcvd.context import local_context
 from lgcvd.distill import HalfTheSteps, _clean_clip_of_one_step, _ddim, rounds
+from lgcvd.objective import capped_l2
 from lgcvd.sampling import CLEAN, spaced
 from lgcvd.schedule import Schedule
+from lgcvd.video import from_uint8
 
 TRAIN = TrainConfig(iterations=3, batch_size=2, rate=1e-3, save_every=2)
 DATA = MovingDigits(frames=14, image_size=16)
@@ -56,6 +59,21 @@ def test_the_students_steps_are_those_of_the_sampler(tiny_model: LGCVD, digits_c
     *_, last = sample(tiny_model, x_T[0], context, sampler="ddim", spacing="trailing", steps=2)
     target = tiny_model.schedule.x0(x_T[0], asked[0], torch.tensor([999]))
     torch.testing.assert_close(target, last.x_t, atol=1e-3, rtol=0)
+
+
+def test_a_student_learns_with_the_motion_skip_that_it_will_be_sampled_with():
+    """Not with the less decided one of other training: then its films would be sharpened twice."""
+    torch.manual_seed(0)
+    teacher = LGCVD(replace(PRESETS["tiny"].model, output="x0", motion=1, motion_sharpness=4.0)).eval()
+    student = deepcopy(teacher).train()
+    clip, objective = from_uint8(DATA[0])[None], HalfTheSteps(TaskMix(1, 0, 0, 0), capped_l2, teacher=teacher, steps=1)
+
+    def losses() -> list[float]:
+        return [stage.loss.item() for stage in objective(student, clip, torch.Generator().manual_seed(0))]
+
+    first = losses()
+    student.eval()
+    assert first == losses()
 
 
 @pytest.mark.slow
