@@ -115,7 +115,7 @@ def _against(recipe: Recipe, kind: str) -> Recipe:
 
 RECIPES |= {
     f"{name}-{kind}": _against(RECIPES[name], kind)
-    for name in ("robot-pushing", "robot-hands")
+    for name in ("moving-digits", "robot-pushing", "robot-hands")
     for kind in ("mcvd-concat", "mcvd-spatin")
 }
 

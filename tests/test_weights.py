@@ -38,6 +38,14 @@ def holds(check: dict, measured: dict[str, float]) -> bool:
     return all(abs(measured[name] - mean) <= check["within"][name] for name, mean in check["means"].items())
 
 
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_card_is_one_card(name: str) -> None:
+    """Once the rest of an older one stood behind it."""
+    lines = ModelCard.load(Path(str(SHIPPED / name)) / "README.md").text.splitlines()
+    assert [line for line in lines if line.startswith("# ")] == [f"# {name}"]
+    assert sum(line.startswith("- **Measured**") for line in lines) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_models())
 def test_weights_predict_as_their_card_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
