@@ -1,13 +1,13 @@
 """Time and memory of one two-stage training iteration: the library's form against the straightforward one.
 
-    python benchmarks/train_step.py                    # on a CPU
+    python benchmarks/train_step.py                    # on a CPU; with --bfloat16 if it multiplies that fast (AMX)
     python benchmarks/train_step.py --device cuda --batch 8 16 32 64 --presets robot-64 bair-64 cityscapes-128
 
 Straightforward: float32, contiguous layout, attention as einsum and softmax, a motion skip whose derivative is left to
 autograd (benchmarks/plain.py), one optimizer kernel a weight. Ours: channels-last, fused attention and fused Adam; on a
-GPU bfloat16 and compiled as well. Both take turns in one run, and their losses must agree before they are timed. On a
-GPU the table also says what share of the card's measured bfloat16 matrix rate the operations of an iteration (counted,
-see lgcvd.cost) reach.
+GPU compiled and in bfloat16 as well, on a CPU in bfloat16 if asked for. Both take turns in one run, and their losses
+must agree before they are timed. On a GPU the table also says what share of the card's measured bfloat16 matrix rate
+the operations of an iteration (counted, see lgcvd.cost) reach.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ FORMS = ("straightforward", "lgcvd")
 class Form:
     """A model with its optimizer, and how an iteration of it is made."""
 
-    def __init__(self, name: str, config: ModelConfig, device: torch.device):
+    def __init__(self, name: str, config: ModelConfig, device: torch.device, bfloat16: bool):
         ours, gpu = name == "lgcvd", device.type == "cuda"
         model = random_model(config).to(device)
         self.model: VideoDenoiser = (model if ours else straightforward(model)).train()
-        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=ours and gpu)
+        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=ours and bfloat16)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), 1e-7, fused=ours, foreach=None if ours else False
         )  # so small a rate that every iteration begins as the first one
@@ -71,16 +71,16 @@ def timed(run: Callable[[], object], device: torch.device) -> float:
     return clock() - started
 
 
-def compare(preset: str, batch: int, rounds: int, device: torch.device) -> str:
+def compare(preset: str, batch: int, rounds: int, device: torch.device, bfloat16: bool) -> str:
     """A row of the table."""
     config = PRESETS[preset].model
-    forms = {name: Form(name, config, device) for name in FORMS}
+    forms = {name: Form(name, config, device, bfloat16) for name in FORMS}
     generator = torch.Generator().manual_seed(0)
     shape = (batch, TwoStage().clip_frames(forms["lgcvd"].model), config.channels, *config.image_size)
     clips = (torch.rand(shape, generator=generator) * 2 - 1).to(device)
 
     losses = {name: list(form.iteration(clips)) for name, form in forms.items()}  # warms up, too
-    tolerance = 0.02 if device.type == "cuda" else 1e-3
+    tolerance = 0.02 if bfloat16 else 1e-3
     for plain, own in zip(*losses.values(), strict=True):
         if abs(plain - own) > tolerance * plain:
             raise SystemExit(f"the forms disagree on {preset}: losses {losses}.")
@@ -90,7 +90,7 @@ def compare(preset: str, batch: int, rounds: int, device: torch.device) -> str:
             seconds[name].append(timed(lambda form=form: list(form.iteration(clips)), device))
     plain, own = (statistics.median(seconds[name]) for name in FORMS)
     del forms
-    memory = [peak_memory(preset, name, batch, device) for name in FORMS]
+    memory = [peak_memory(preset, name, batch, device, bfloat16) for name in FORMS]
     cells = [preset, batch, f"{plain:.3g}", f"{own:.3g}", f"{own / plain:.2f}", f"{batch / own:.3g}"]
     cells += [*(f"{m:.2f}" for m in memory), f"{memory[1] / memory[0]:.2f}" if memory[0] else "-"]
     if device.type == "cuda":
@@ -99,17 +99,18 @@ def compare(preset: str, batch: int, rounds: int, device: torch.device) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def peak_memory(preset: str, form: str, batch: int, device: torch.device) -> float:
+def peak_memory(preset: str, form: str, batch: int, device: torch.device, bfloat16: bool) -> float:
     """Peak of an iteration in GB, in a process of its own: on a CPU nothing else tells it apart."""
     command = [sys.executable, __file__, "--device", str(device), "--alone", preset, form, str(batch)]
+    command += ["--bfloat16"] * bfloat16
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
-def alone(preset: str, form: str, batch: int, device: torch.device) -> float:
+def alone(preset: str, form: str, batch: int, device: torch.device, bfloat16: bool) -> float:
     """Peak memory in GB of two iterations; on a CPU, less what was there before the model (Linux only)."""
     before, config = _resident("VmRSS"), PRESETS[preset].model
-    made = Form(form, config, device)
+    made = Form(form, config, device, bfloat16)
     shape = (batch, TwoStage().clip_frames(made.model), config.channels, *config.image_size)
     for _ in range(2):
         list(made.iteration(torch.zeros(shape, device=device)))
@@ -152,17 +153,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--rounds", type=int, default=5, help="times that every form is timed")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--bfloat16", action="store_true", help="our form in bfloat16, as on a GPU it always is")
     parser.add_argument("--quick", action="store_true", help="a tiny network, to see that this script works")
     parser.add_argument("--costs", action="store_true", help="tell every preset's cost instead, by calculation")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = torch.device(options.device)
+    bfloat16 = options.bfloat16 or device.type == "cuda"
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as in training, for both forms
     if options.costs:
         return costs()
     if options.alone:
         preset, form, batch = options.alone
-        print(alone(preset, form, int(batch), device))
+        print(alone(preset, form, int(batch), device, bfloat16))
         return
 
     names = ["preset", "batch", "straightforward, s", "lgcvd, s", "ratio", "clips/s"]
@@ -170,7 +173,7 @@ def main() -> None:
     print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
     for preset in ["tiny"] if options.quick else options.presets:
         for batch in options.batch:
-            print(compare(preset, batch, options.rounds, device), flush=True)
+            print(compare(preset, batch, options.rounds, device, bfloat16), flush=True)
     print(f"\nMedian of {options.rounds} rounds. {machine_line()}")
     if device.type == "cuda":
         rate = matrix_rate(device)

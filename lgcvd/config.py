@@ -180,8 +180,8 @@ class TrainConfig:
     single_stage: int = 0
     """First iterations, which train stage 1 alone: early estimates are too poor to learn from in stage 2."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the networks' products; weights, averages and losses are float32. "bfloat16" is for GPUs, "float16" for those
-    that lack it."""
+    """Of the networks' products; weights, averages and losses are float32. "bfloat16" is for GPUs and for CPUs that
+    multiply it (AMX), "float16" for GPUs that lack it."""
     compile: bool = False
     """Compile the networks: slow first iterations, faster ones after them."""
     save_every: int = 500
