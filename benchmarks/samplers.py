@@ -2,18 +2,21 @@
 
     python benchmarks/samplers.py --data PATH/pushing --out docs
 
-Every sampler predicts the same test clips with 2 to 100 steps a window, from the same noise. PSNR, SSIM and LPIPS say
-how near each film comes to the one true future, FVD how near the films come to true ones as a set. With ``--out``, the
-tables take the place of those in samplers.md there, and samplers.png is drawn anew.
+Every sampler predicts the same test clips with 2 to 100 steps a window, from the same noise; so do models that are
+``--distilled`` from the same one, as they are meant to be sampled. PSNR, SSIM and LPIPS say how near each film comes to
+the one true future, FVD how near the films come to true ones as a set. With ``--out``, the tables take the place of
+those in samplers.md there, samplers.png is drawn anew, and what is measured is kept in samplers.json: the same command
+goes on with it, and more samplers, steps or models can be added.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,33 +26,47 @@ from torch import Tensor
 import lgcvd
 from lgcvd import PRESETS, SAMPLERS, VideoDenoiser
 from lgcvd.config import DEFAULT_MODEL
+from lgcvd.errors import UserError
 from lgcvd.evaluation import open_clips
 from lgcvd.metrics import frechet_distance, of_frames, video_features
 from lgcvd.progress import progress_bar
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
-from lgcvd.video import draft, from_uint8
+from lgcvd.video import draft, from_uint8, write_json
 
 STEPS = (2, 4, 6, 8, 10, 15, 20, 50, 100)
 NAMES = tuple(name for name in SAMPLERS if name != "euler")
 """Without euler, whose numbers are those of ddim."""
-SPACING_STEPS = (4, 6, 8, 10)
-REFERENCE = ("ddpm", "ends", 100)
-"""What the authors' released code does."""
+SPACING_STEPS = (2, 4, 6, 8, 10)
 NEAR = 0.02
 """A row is as good as the reference if no measure is worse by more than this share."""
-AGAIN = "the same, other noise"
-"""What it does with other noise: differences that are no larger mean nothing."""
 BATCH = 16
 HEADER = "steps | asked | PSNR, dB | SSIM | LPIPS | FVD | CPU s | worst measure |"
 
 
 @dataclass(frozen=True)
-class Row:
-    """What came of one sampler with one number of steps."""
+class Setting:
+    """How films are made."""
 
     sampler: str
     spacing: str
     steps: int
+    seed: int = 0
+    """The noise."""
+    distilled: bool = False
+    """Whether by a model that was distilled to so many steps."""
+
+
+REFERENCE = Setting("ddpm", "ends", 100)
+"""What the authors' released code does."""
+AGAIN = replace(REFERENCE, seed=1)
+"""The same with other noise: differences that are no larger mean nothing."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a setting."""
+
+    setting: Setting
     measures: dict[str, float]
     """psnr and ssim, the more the better; lpips and fvd, the less."""
     seconds: float
@@ -57,7 +74,8 @@ class Row:
     @property
     def asked(self) -> int:
         """Times that the network was asked, a window."""
-        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+        steps = self.setting.steps
+        return 2 * steps - 1 if self.setting.sampler == "heun" else steps
 
     def worse_than(self, other: Row) -> float:
         """Share by which its worst measure is worse; negative if all are better."""
@@ -65,47 +83,64 @@ class Row:
         return max(-ratio if name in ("psnr", "ssim") else ratio for name, ratio in ratios.items())
 
     def cells(self, reference: Row) -> str:
-        m = self.measures
-        numbers = f"{self.steps} | {self.asked} | {m['psnr']:.2f} | {m['ssim']:.3f} | {m['lpips']:.3f} | {m['fvd']:.0f}"
+        numbers = f"{self.setting.steps} | {self.asked} | {{psnr:.2f}} | {{ssim:.3f}} | {{lpips:.3f}} | {{fvd:.0f}}"
+        numbers = numbers.format(**self.measures)
         return f"{numbers} | {self.seconds:.1f} | {self.worse_than(reference):+.1%} |"
 
 
-def measure(model: VideoDenoiser, truth: Tensor, sampler: str, spacing: str, steps: int, seed: int = 0) -> Row:
+def measure(model: VideoDenoiser, truth: Tensor, setting: Setting) -> Row:
     """Predict what follows the first K frames of ``truth`` (B, T, C, H, W), and compare the new frames."""
-    k = model.context_frames
+    k, first = model.context_frames, setting.seed * len(truth)
+    options = {name: getattr(setting, name) for name in ("sampler", "spacing", "steps")}
     started, films = time.process_time(), []
     for index, clips in enumerate(truth.split(BATCH)):
-        seeds = lgcvd.seeded(*range(seed + index * BATCH, seed + index * BATCH + len(clips)))
-        options = {"sampler": sampler, "spacing": spacing, "steps": steps, "generator": seeds}
-        films.append(lgcvd.predict(model, clips[:, :k], truth.shape[1] - k, **options))
+        seeds = range(first + index * BATCH, first + index * BATCH + len(clips))
+        films.append(lgcvd.predict(model, clips[:, :k], truth.shape[1] - k, generator=lgcvd.seeded(*seeds), **options))
     seconds = time.process_time() - started
     new, true = torch.cat(films)[:, k:], truth[:, k:]
     measures = {name: values.mean().item() for name, values in of_frames(new, true).items()}
     with warnings.catch_warnings(action="ignore"):  # of too few clips, which the page speaks of
         measures["fvd"] = frechet_distance(video_features(true), video_features(new))
-    return Row(sampler, spacing, steps, measures, seconds)
+    return Row(setting, measures, seconds)
 
 
-def tables(rows: dict[tuple[str, str, int], Row], again: Row, settings: str) -> str:
+def kept(path: Path, words: str) -> dict[Setting, Row]:
+    """What an earlier run has measured and left in ``path``; ``UserError`` if it was about something else."""
+    if not path.exists():
+        return {}
+    there = json.loads(path.read_text())
+    if there["words"] != words:
+        raise UserError(f"{path} is of other settings ({there['words']}): use another --out, or remove it.")
+    rows = [Row(**row | {"setting": Setting(**row["setting"])}) for row in there["rows"]]
+    return {row.setting: row for row in rows}
+
+
+def tables(rows: dict[Setting, Row], words: str) -> str:
     """Both tables and what follows from them, as Markdown."""
     reference = rows[REFERENCE]
-    lines = ["", f"| sampler | {HEADER}", "|---" * 9 + "|", f"| {REFERENCE[0]}, {REFERENCE[1]} | "]
-    lines[-1] += reference.cells(reference)
-    lines.append(f"| {AGAIN} | {again.cells(reference)}")
-    main = [row for key, row in rows.items() if row.spacing == DEFAULT_SPACING]
-    lines += [f"| {row.sampler} | {row.cells(reference)}" for row in main]
-    near = sorted((row for row in rows.values() if row.worse_than(reference) <= NEAR), key=lambda row: row.asked)
-    best = f"{near[0].sampler}, {near[0].spacing}, {near[0].steps} steps" if near else "none"
+    plain = [row for row in rows.values() if not row.setting.distilled]
+    main = [row for row in plain if row.setting.spacing == DEFAULT_SPACING]
+    named = [(f"{REFERENCE.sampler}, {REFERENCE.spacing}", reference), ("the same, other noise", rows[AGAIN])]
+    named += [(row.setting.sampler, row) for row in sorted(main, key=_order)]
+    distilled = [row for row in rows.values() if row.setting.distilled]
+    named += [(f"distilled, {row.setting.sampler}, {row.setting.spacing}", row) for row in distilled]
+    lines = ["", f"| sampler | {HEADER}", "|---" * 9 + "|"]
+    lines += [f"| {name} | {row.cells(reference)}" for name, row in named]
+    near = sorted((row for row in plain if row.worse_than(reference) <= NEAR), key=lambda row: row.asked)
+    best = "{0.sampler}, {0.spacing}, {0.steps} steps".format(near[0].setting) if near else "none"
     lines += ["", f"Fewest questions to the network within {NEAR:.0%} of the first row on every measure: **{best}**."]
-    others = [row for row in rows.values() if row.steps in SPACING_STEPS and row.spacing in SPACINGS]
-    if len({row.spacing for row in others}) > 1:
-        lines += ["", "Where the steps lie:", "", f"| sampler | spacing | {HEADER}", "|---" * 10 + "|"]
-        others.sort(key=lambda row: (row.sampler, row.steps))
-        lines += [f"| {row.sampler} | {row.spacing} | {row.cells(reference)}" for row in others]
-    return "\n".join([*lines, "", settings, ""])
+    few = sorted((row for row in plain if row.setting.steps in SPACING_STEPS), key=_order)
+    lines += ["", "Where the steps lie:", "", f"| sampler | spacing | {HEADER}", "|---" * 10 + "|"]
+    lines += [f"| {row.setting.sampler} | {row.setting.spacing} | {row.cells(reference)}" for row in few]
+    return "\n".join([*lines, "", words, ""])
 
 
-def figure(rows: dict[tuple[str, str, int], Row]):
+def _order(row: Row) -> tuple[int, int, int]:
+    setting = row.setting
+    return NAMES.index(setting.sampler), setting.steps, list(SPACINGS).index(setting.spacing)
+
+
+def figure(rows: dict[Setting, Row]):
     """Every measure against the questions to the network and against seconds, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
@@ -116,8 +151,12 @@ def figure(rows: dict[tuple[str, str, int], Row]):
         for column, (y, name) in enumerate(names.items()):
             panel = axes[line][column]
             for sampler in NAMES:
-                curve = [r for r in rows.values() if r.sampler == sampler and r.spacing == DEFAULT_SPACING]
+                curve = sorted(
+                    (r for s, r in rows.items() if (s.sampler, s.spacing) == (sampler, DEFAULT_SPACING)), key=_order
+                )
                 panel.plot([getattr(r, x) for r in curve], [r.measures[y] for r in curve], ".-", label=sampler)
+            for row in (row for setting, row in rows.items() if setting.distilled):
+                panel.plot(getattr(row, x), row.measures[y], "k*", label=f"distilled, {row.setting.steps} steps")
             panel.axhline(rows[REFERENCE].measures[y], color="gray", linestyle=":", label="ddpm, 100 steps")
             panel.set(xscale="log", xlabel=label, ylabel=name)
             panel.grid(alpha=0.3)
@@ -135,32 +174,39 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS), help="numbers of steps")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="some samplers only")
     parser.add_argument("--spacings", nargs="*", choices=list(SPACINGS), default=list(SPACINGS), help="to compare")
+    parser.add_argument("--distilled", nargs="+", default=[], help="models of lgcvd distill, to compare")
     parser.add_argument("--quick", action="store_true", help="a small random network, to see that this script works")
-    parser.add_argument("--out", type=Path, help="folder of samplers.md, whose tables are replaced, and samplers.png")
+    parser.add_argument("--out", type=Path, help="folder of samplers.md, samplers.png and samplers.json")
     options = parser.parse_args()
     model = random_model(replace(PRESETS["digits-64"].model, dim=8)) if options.quick else lgcvd.load(options.model)
     shape, frames = (*model.config.image_size, model.config.channels), model.context_frames + options.frames
     clips = open_clips(options.data, frames=frames, clips=options.clips, seed=0, shape=shape, split=options.split)
     truth = from_uint8(torch.stack([clips.data[index] for index in clips.indices]))
 
-    wanted = [REFERENCE] + [(name, DEFAULT_SPACING, steps) for name in options.only for steps in options.steps]
-    few = [steps for steps in SPACING_STEPS if steps in options.steps]
-    wanted += [(name, s, n) for s in options.spacings for name in options.only if name != "ddpm" for n in few]
-    wanted = list(dict.fromkeys(wanted))
-    lgcvd.predict(model, truth[:1, : model.context_frames], 1, steps=2)  # loads diffusers, warms the network up
-    rows = {}
-    with progress_bar(total=sum(steps for *_, steps in [REFERENCE, *wanted]), unit="step") as bar:
-        again = measure(model, truth, *REFERENCE, seed=options.clips)
-        bar.update(REFERENCE[-1])
-        for key in wanted:
-            rows[key] = measure(model, truth, *key)
-            bar.update(key[-1])
     made_by = "a random network" if options.quick else options.model
-    settings = (
+    words = (
         f"{options.clips} {options.split} clips of {clips.name}, {options.frames} new frames each, by {made_by}; CPU "
         f"seconds for all of them. {machine_line()}"
     )
-    text = tables(rows, again, settings)
+    results = options.out and options.out / "samplers.json"
+    rows = kept(results, words) if results else {}
+
+    wanted = dict.fromkeys((REFERENCE, AGAIN), model)
+    wanted |= {Setting(name, DEFAULT_SPACING, steps): model for name in options.only for steps in options.steps}
+    few = [steps for steps in SPACING_STEPS if steps in options.steps]
+    solvers = [name for name in options.only if name != "ddpm"]
+    wanted |= {Setting(name, s, n): model for name in solvers for n in few for s in options.spacings}
+    for distilled in map(lgcvd.load, options.distilled):
+        wanted[Setting(**distilled.about.sampling, distilled=True)] = distilled
+    wanted = {setting: its_model for setting, its_model in wanted.items() if setting not in rows}
+    lgcvd.predict(model, truth[:1, : model.context_frames], 1, steps=2)  # loads diffusers, warms the network up
+    with progress_bar(total=sum(setting.steps for setting in wanted), unit="step") as bar:
+        for setting, its_model in wanted.items():
+            rows[setting] = measure(its_model, truth, setting)
+            if results:
+                write_json(results, {"words": words, "rows": [asdict(row) for row in rows.values()]})
+            bar.update(setting.steps)
+    text = tables(rows, words)
     print(text)
     if options.out:
         page = options.out / "samplers.md"
