@@ -96,7 +96,15 @@ RECIPES = {
         "robot_hands: 80 episodes of a humanoid robot's hands, github.com/YifanTian07/G1-policy-train at "
         "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
         "MIT, as the clips that it was trained on; name their source",
-        (Run(8000, 3000, 1500, options="--flip"),),
+        (
+            Run(8000, 3000, 1500, options="--flip"),
+            Run(
+                3000,
+                0,
+                1200,
+                options="--flip --train.precision bfloat16 --train.rate 4e-4 --train.clip-grad 0.1",
+            ),
+        ),
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),
