@@ -26,8 +26,7 @@ from torch import Tensor
 import lgcvd
 from lgcvd import PRESETS, SAMPLERS, VideoDenoiser
 from lgcvd.config import DEFAULT_MODEL
-from lgcvd.errors import UserError
-from lgcvd.evaluation import open_clips
+from lgcvd.evaluation import of_model, open_clips
 from lgcvd.metrics import frechet_distance, of_frames, video_features
 from lgcvd.progress import progress_bar
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
@@ -104,13 +103,13 @@ def measure(model: VideoDenoiser, truth: Tensor, setting: Setting) -> Row:
     return Row(setting, measures, seconds)
 
 
-def kept(path: Path, words: str) -> dict[Setting, Row]:
-    """What an earlier run has measured and left in ``path``; ``UserError`` if it was about something else."""
+def kept(path: Path, settings: dict[str, str]) -> dict[Setting, Row]:
+    """What an earlier run with the same ``settings`` has measured and left in ``path``."""
     if not path.exists():
         return {}
     there = json.loads(path.read_text())
-    if there["words"] != words:
-        raise UserError(f"{path} is of other settings ({there['words']}): use another --out, or remove it.")
+    if there["settings"] != settings:
+        raise SystemExit(f"{path} is of {there['settings']}, not of {settings}: use another --out, or remove it.")
     rows = [Row(**row | {"setting": Setting(**row["setting"])}) for row in there["rows"]]
     return {row.setting: row for row in rows}
 
@@ -188,8 +187,9 @@ def main() -> None:
         f"{options.clips} {options.split} clips of {clips.name}, {options.frames} new frames each, by {made_by}; CPU "
         f"seconds for all of them. {machine_line()}"
     )
+    settings = {"words": words, "weights": of_model(model).about["weights"]}
     results = options.out and options.out / "samplers.json"
-    rows = kept(results, words) if results else {}
+    rows = kept(results, settings) if results else {}
 
     wanted = dict.fromkeys((REFERENCE, AGAIN), model)
     wanted |= {Setting(name, DEFAULT_SPACING, steps): model for name in options.only for steps in options.steps}
@@ -204,7 +204,7 @@ def main() -> None:
         for setting, its_model in wanted.items():
             rows[setting] = measure(its_model, truth, setting)
             if results:
-                write_json(results, {"words": words, "rows": [asdict(row) for row in rows.values()]})
+                write_json(results, {"settings": settings, "rows": [asdict(row) for row in rows.values()]})
             bar.update(setting.steps)
     text = tables(rows, words)
     print(text)
