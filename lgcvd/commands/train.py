@@ -28,6 +28,9 @@ DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
 """What a dry run times; where iterations take long, it stops after so many seconds."""
 
+LAST_LAYER = "unet.head."
+"""Weights that ``--init`` can do without: what another motion skip asks for is learned in a short time."""
+
 DIGITS_LICENCE = "the digits are under Creative Commons Attribution-ShareAlike 3.0"
 
 
@@ -176,10 +179,15 @@ class Train:
 
         start = load(self.init)
         different = "; ".join(differences(asdict(start.config), asdict(model.config)))
+        weights, own = start.state_dict(), model.state_dict()
+        head = {name for name in own if name.startswith(LAST_LAYER)} & weights.keys()
+        anew = {name for name in head if weights[name].shape != own[name].shape}
         try:
-            model.load_state_dict(start.state_dict())
+            model.load_state_dict(weights | {name: own[name] for name in anew})
         except RuntimeError as error:
             raise UserError(f"the weights of {self.init} do not fit ({different}): set the model's options.") from error
+        if anew:
+            print("the last layer, which answers something else, begins anew", file=sys.stderr)
         if different:
             print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
 
