@@ -75,7 +75,7 @@ class MotionSkip(nn.Module):
             steps = self._steps(self._decided(i, order, known) - reference)
             offsets = torch.div(steps, self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
             along.append([_displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
-        return Evidence(self._seen(agreement), tuple(map(tuple, along)))
+        return Evidence(self._seen(agreement), tuple(map(tuple, along)), self._things(agreement, pooled, reference))
 
     def agreement(self, frames: Tensor, positions: Tensor) -> Tensor:
         """What ``BOXES`` names, of every displacement: (B, 2, n, h, w), zeros where fewer than two frames are known.
@@ -95,15 +95,17 @@ class MotionSkip(nn.Module):
         maps = [F.avg_pool2d(found, self.patch) * enough for found in (difference, mean_square)]
         return torch.stack(maps, dim=1)
 
+    def _things(self, agreement: Tensor, pooled: list[Tensor], reference: Tensor) -> Tensor | None:
+        """``Evidence.things``."""
+        return None
+
     def _seen(self, agreement: Tensor) -> Tensor:
         """What the network sees, (B, channels_in, h, w): the agreement, and the coordinates of every patch in [-1, 1].
 
         Things do not go on moving beyond the borders: where they are decides how.
         """
-        batch, _, _, height, width = agreement.shape
-        y = torch.linspace(-1, 1, height).to(agreement)[:, None].expand(batch, 1, height, width)
-        x = torch.linspace(-1, 1, width).to(agreement).expand(batch, 1, height, width)
-        return torch.cat([agreement.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
+        seen = torch.cat([agreement.flatten(1, 2), _coordinates(agreement[:, 0])], dim=1)
+        return seen.contiguous(memory_format=torch.channels_last)
 
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
         """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
@@ -116,27 +118,32 @@ class MotionSkip(nn.Module):
         answers = answer.unflatten(1, (self.clip_frames - 1, -1)).unbind(1)
         backwards = backwards[:, None, None, None, None]
         painted = torch.where(backwards, painted.flip(1), painted)
-        start, clip = None, []
+        start, clip = self._start(painted[:, 0], context.evidence), []
         for i, frame in enumerate(painted.unbind(1)):
             here = given[..., i].any(1)
             if i and not (here.is_cpu and here.all()):  # elsewhere the answer would be waited for
-                moved, share, start = self._moved(start, answers[i - 1], context.evidence.along[i - 1])
+                moved, share, start = self._moved(start, i, answers[i - 1], context.evidence)
                 frame = torch.lerp(frame, moved, share)
             for k in range(order.shape[1]):
                 frame = torch.where(given[:, k, i, None, None, None], context.frames[:, k], frame)
-            start = self._start(start, frame, here[:, None, None, None])
+            start = self._after(start, frame, here[:, None, None, None])
             clip.append(frame)
         clip = torch.stack(clip, dim=1)
         return torch.where(backwards, clip.flip(1), clip)
 
-    def _start(self, start: Tensor | None, frame: Tensor, known: Tensor) -> Tensor:
-        """What the next step of the scan starts from, after ``frame`` (B, C, H, W), of which ``known`` (B, 1, 1, 1)."""
+    def _start(self, frame: Tensor, evidence: Evidence) -> Tensor:
+        """What the scan starts from, where ``frame`` (B, C, H, W) is the first."""
         return frame
 
-    def _moved(self, start: Tensor, answer: Tensor, evidence: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """The next frame by moving what there was, the share (B, 1, H, W) that it has of the frame, and ``start``."""
-        kernel, gate = self._decide(*answer.split([answer.shape[1] - self.patch**2, self.patch**2], dim=1), evidence)
-        return self._move(start, kernel), gate, start
+    def _after(self, start: Tensor, frame: Tensor, known: Tensor) -> Tensor:
+        """What the scan goes on from after ``frame`` (B, C, H, W), of which ``known`` (B, 1, 1, 1) are given."""
+        return frame
+
+    def _moved(self, start: Tensor, i: int, answer: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
+        """The i-th frame by moving what there was, the share (B, 1, H, W) that it has of the frame, and ``start``."""
+        kernel, gains, gate = answer.split([len(self.displacements), len(FIRST_GAINS), self.patch**2], dim=1)
+        shares, gate = self._decide(kernel, gains, gate, evidence.along[i - 1])
+        return self._move(start, shares), gate, start
 
     def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
@@ -150,9 +157,11 @@ class MotionSkip(nn.Module):
         """The place in the scan (B,) of the frame that the answer for step ``i`` stands on."""
         return torch.full_like(order[:, 0], i)
 
-    def _decide(self, kernel: Tensor, gate: Tensor, evidence: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def _decide(
+        self, kernel: Tensor, gains: Tensor, gate: Tensor, evidence: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
         """How likely every displacement is, (B, n, h, w) with sums of 1 over n, and the share that is moved."""
-        logits, gains = kernel.split([len(self.displacements), len(FIRST_GAINS)], dim=1)
+        logits = kernel
         for m, (found, first) in enumerate(zip(evidence, FIRST_GAINS, strict=True)):
             logits = torch.addcmul(logits, found, gains[:, m, None] + first)
         sharpness = 1.0 if self.training else self.sharpness
@@ -213,6 +222,14 @@ def _read(padded: Tensor, corners: list[tuple[int, int]], like: Tensor) -> Itera
     """What ``padded`` shows from each corner on, in the size of ``like``."""
     height, width = like.shape[-2:]
     return (padded[..., y : y + height, x : x + width] for y, x in corners)
+
+
+def _coordinates(maps: Tensor) -> Tensor:
+    """y and x of every cell of ``maps`` (B, n, h, w), in [-1, 1]: (B, 2, h, w)."""
+    batch, _, height, width = maps.shape
+    y = torch.linspace(-1, 1, height).to(maps)[:, None].expand(batch, 1, height, width)
+    x = torch.linspace(-1, 1, width).to(maps).expand(batch, 1, height, width)
+    return torch.cat([y, x], dim=1)
 
 
 def _pooled(maps: Tensor, box: int) -> Tensor:
