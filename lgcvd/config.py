@@ -68,6 +68,8 @@ class ModelConfig:
     """Pixels between neighbouring displacements of it: 2 reaches twice as far at the same cost."""
     motion_sharpness: float = 1.0
     """How much more decided the motion skip is outside of training than in it."""
+    motion_splat: bool = False
+    """Whether patches say where they go (``lgcvd.splatting``), and not where they come from."""
     timesteps: int = 1000
     """Length of the diffusion."""
     betas: Literal["cosine", "linear"] = "cosine"

@@ -20,8 +20,8 @@ from lgcvd.config import ModelConfig
 from lgcvd.context import Context, Evidence
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
-from lgcvd.motion import motion_skip
 from lgcvd.schedule import BETAS, Schedule
+from lgcvd.splatting import motion_skip
 from lgcvd.unet import Block, UNet, unet_shape
 
 

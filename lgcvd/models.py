@@ -10,8 +10,8 @@ from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, ABSENT_FRAME, NULL_CLIP, Context
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.mcvd import MCVDConcat, MCVDSpatin
-from lgcvd.motion import motion_skip
 from lgcvd.schedule import BETAS, Schedule
+from lgcvd.splatting import motion_skip
 from lgcvd.unet import Encoder, UNet, unet_shape
 
 

@@ -9,7 +9,7 @@ trust it. It has no weights of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 
 import torch
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from lgcvd.config import ModelConfig
 from lgcvd.context import ABSENT, Context, Evidence
 
 BOXES = {"difference": (3, 15), "brightness": (3, 15)}
@@ -68,14 +67,15 @@ class MotionSkip(nn.Module):
 
         frames: (B, K, C, H, W), standardised.
         """
-        _, _, reference, _ = self._scan(positions)
+        order, known, reference, _ = self._scan(positions)
         agreement = self.agreement(frames, positions)
         pooled = [_pooled(agreement[:, i], box) for i, boxes in enumerate(BOXES.values()) for box in boxes]
         along = []
         for i in range(1, self.clip_frames):
-            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
+            steps = self._steps(self._decided(i, order, known) - reference)
+            offsets = torch.div(steps, self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
             along.append([_displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
-        return Evidence(self._seen(agreement), tuple(map(tuple, along)))
+        return Evidence(self._seen(agreement), tuple(map(tuple, along)), self._things(agreement, pooled, reference))
 
     def agreement(self, frames: Tensor, positions: Tensor) -> Tensor:
         """What ``BOXES`` names, of every displacement: (B, 2, n, h, w), zeros where fewer than two frames are known.
@@ -95,15 +95,17 @@ class MotionSkip(nn.Module):
         maps = [F.avg_pool2d(found, self.patch) * enough for found in (difference, mean_square)]
         return torch.stack(maps, dim=1)
 
+    def _things(self, agreement: Tensor, pooled: list[Tensor], reference: Tensor) -> Tensor | None:
+        """``Evidence.things``."""
+        return None
+
     def _seen(self, agreement: Tensor) -> Tensor:
         """What the network sees, (B, channels_in, h, w): the agreement, and the coordinates of every patch in [-1, 1].
 
         Things do not go on moving beyond the borders: where they are decides how.
         """
-        batch, _, _, height, width = agreement.shape
-        y = torch.linspace(-1, 1, height).to(agreement)[:, None].expand(batch, 1, height, width)
-        x = torch.linspace(-1, 1, width).to(agreement).expand(batch, 1, height, width)
-        return torch.cat([agreement.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
+        seen = torch.cat([agreement.flatten(1, 2), _coordinates(agreement[:, 0])], dim=1)
+        return seen.contiguous(memory_format=torch.channels_last)
 
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
         """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
@@ -113,19 +115,35 @@ class MotionSkip(nn.Module):
         order, known, _, backwards = self._scan(context.positions)
         given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
-        step = self._steps_of(answer, context.evidence)
+        answers = answer.unflatten(1, (self.clip_frames - 1, -1)).unbind(1)
         backwards = backwards[:, None, None, None, None]
         painted = torch.where(backwards, painted.flip(1), painted)
-        frame, clip = painted[:, 0], []
-        for i, paint in enumerate(painted.unbind(1)):
-            if i and not (given.is_cpu and given[..., i].any(1).all()):  # elsewhere the answer would be waited for
-                kernel, gate = step(i)
-                frame = torch.lerp(paint, self._move(frame, kernel), gate)
+        start, clip = self._start(painted[:, 0], context.evidence), []
+        for i, frame in enumerate(painted.unbind(1)):
+            here = given[..., i].any(1)
+            if i and not (here.is_cpu and here.all()):  # elsewhere the answer would be waited for
+                moved, share, start = self._moved(start, i, answers[i - 1], context.evidence)
+                frame = torch.lerp(frame, moved, share)
             for k in range(order.shape[1]):
                 frame = torch.where(given[:, k, i, None, None, None], context.frames[:, k], frame)
+            start = self._after(start, frame, here[:, None, None, None])
             clip.append(frame)
         clip = torch.stack(clip, dim=1)
         return torch.where(backwards, clip.flip(1), clip)
+
+    def _start(self, frame: Tensor, evidence: Evidence) -> Tensor:
+        """What the scan starts from, where ``frame`` (B, C, H, W) is the first."""
+        return frame
+
+    def _after(self, start: Tensor, frame: Tensor, known: Tensor) -> Tensor:
+        """What the scan goes on from after ``frame`` (B, C, H, W), of which ``known`` (B, 1, 1, 1) are given."""
+        return frame
+
+    def _moved(self, start: Tensor, i: int, answer: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
+        """The i-th frame by moving what there was, the share (B, 1, H, W) that it has of the frame, and ``start``."""
+        kernel, gains, gate = answer.split([len(self.displacements), len(FIRST_GAINS), self.patch**2], dim=1)
+        shares, gate = self._decide(kernel, gains, gate, evidence.along[i - 1])
+        return self._move(start, shares), gate, start
 
     def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
@@ -135,23 +153,23 @@ class MotionSkip(nn.Module):
         order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
         return order, known, torch.where(known, order, 0).amax(1), backwards
 
-    def _steps_of(self, answer: Tensor, evidence: Evidence) -> Callable[[int], tuple[Tensor, Tensor]]:
-        """A function of the place in the scan: where every patch comes from, and the share that is moved.
+    def _decided(self, i: int, order: Tensor, known: Tensor) -> Tensor:
+        """The place in the scan (B,) of the frame that the answer for step ``i`` stands on."""
+        return torch.full_like(order[:, 0], i)
 
-        The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W).
-        """
-        sizes = [len(self.displacements), len(FIRST_GAINS), self.patch**2]
-        kernels, gains, gates = (part.unbind(1) for part in answer.unflatten(1, (-1, sum(sizes))).split(sizes, dim=2))
+    def _decide(
+        self, kernel: Tensor, gains: Tensor, gate: Tensor, evidence: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """How likely every displacement is, (B, n, h, w) with sums of 1 over n, and the share that is moved."""
+        logits = kernel
+        for m, (found, first) in enumerate(zip(evidence, FIRST_GAINS, strict=True)):
+            logits = torch.addcmul(logits, found, gains[:, m, None] + first)
+        sharpness = 1.0 if self.training else self.sharpness
+        return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (self._pixels(gate) + FIRST_GATE))
 
-        def step(i: int) -> tuple[Tensor, Tensor]:
-            logits = kernels[i - 1]
-            for m, (found, first) in enumerate(zip(evidence.along[i - 1], FIRST_GAINS, strict=True)):
-                logits = torch.addcmul(logits, found, gains[i - 1][:, m, None] + first)
-            gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
-            sharpness = 1.0 if self.training else self.sharpness
-            return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))
-
-        return step
+    def _pixels(self, answer: Tensor) -> Tensor:
+        """(B, p p, h, w) -> (B, 1, H, W)."""
+        return rearrange(answer, "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
 
     def _steps(self, count: Tensor) -> Tensor:
         """Every displacement ``count`` (B,) times: (B, n, 2)."""
@@ -165,13 +183,6 @@ class MotionSkip(nn.Module):
             return mixed_at_once(padded, shares, self.stride)
         corners = [self.radius + step for step in self.along_axis]
         return _Mixed.apply(padded, shares, list(product(corners, repeat=2)))
-
-
-def motion_skip(config: ModelConfig, frames: int) -> MotionSkip | None:
-    """The skip that ``config`` asks for, over a clip of so many frames; None where all is painted."""
-    if not config.motion:
-        return None
-    return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness, config.motion_stride)
 
 
 def mixed_at_once(padded: Tensor, shares: Tensor, stride: int) -> Tensor:
@@ -211,6 +222,14 @@ def _read(padded: Tensor, corners: list[tuple[int, int]], like: Tensor) -> Itera
     """What ``padded`` shows from each corner on, in the size of ``like``."""
     height, width = like.shape[-2:]
     return (padded[..., y : y + height, x : x + width] for y, x in corners)
+
+
+def _coordinates(maps: Tensor) -> Tensor:
+    """y and x of every cell of ``maps`` (B, n, h, w), in [-1, 1]: (B, 2, h, w)."""
+    batch, _, height, width = maps.shape
+    y = torch.linspace(-1, 1, height).to(maps)[:, None].expand(batch, 1, height, width)
+    x = torch.linspace(-1, 1, width).to(maps).expand(batch, 1, height, width)
+    return torch.cat([y, x], dim=1)
 
 
 def _pooled(maps: Tensor, box: int) -> Tensor:

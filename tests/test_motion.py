@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lgcvd.config import PRESETS
 from lgcvd.context import ABSENT, Context, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
 from lgcvd.motion import MotionSkip, _Mixed, mixed_at_once
+from lgcvd.splatting import SplattingSkip, splat
 
 T, K, SIZE, PATCH, RADIUS = 6, 2, 32, 2, 3
 
@@ -26,20 +29,24 @@ def moving(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tens
     return clip.expand(batch, *clip.shape).clone()
 
 
-def untrained(clip: torch.Tensor, positions: list[list[int]]) -> torch.Tensor:
+SKIPS = pytest.mark.parametrize("kind", [MotionSkip, SplattingSkip])
+
+
+def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[MotionSkip] = MotionSkip) -> torch.Tensor:
     """What the skip makes of the frames at ``positions`` where the network answers nothing and paints black."""
-    skip = MotionSkip(T, PATCH, RADIUS)
+    skip = kind(T, PATCH, RADIUS)
     context = local_context(clip, torch.tensor(positions))
     context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))  # standardised
     answer = torch.zeros(len(clip), skip.channels_out, SIZE // PATCH, SIZE // PATCH)
     return skip(answer, torch.full_like(clip, -1), context)
 
 
+@SKIPS
 @pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (-1, 2)])
 @pytest.mark.parametrize("positions", [[0, 1], [T - 2, T - 1], [0, 2]])
-def test_what_moves_evenly_moves_on(step: tuple[int, int], positions: list[int]) -> None:
+def test_what_moves_evenly_moves_on(step: tuple[int, int], positions: list[int], kind: type[MotionSkip]) -> None:
     clip = moving(step)
-    out = untrained(clip, [positions])
+    out = untrained(clip, [positions], kind)
     still = clip[:, positions[1] : positions[1] + 1].expand_as(clip)
     after = [i for i in range(T) if i not in positions and (i > positions[0] or positions == [T - 2, T - 1])]
     near = [i for i in after if min(abs(i - p) for p in positions) == 1]
@@ -65,10 +72,11 @@ def test_a_stride_reaches_farther_with_as_many_displacements() -> None:
         replace(PRESETS["tiny"].model, motion=3, motion_stride=2)
 
 
-def test_known_frames_come_back_untouched() -> None:
+@SKIPS
+def test_known_frames_come_back_untouched(kind: type[MotionSkip]) -> None:
     clip = torch.rand(3, T, 1, SIZE, SIZE) * 2 - 1
     positions = torch.tensor([[0, 1], [1, 4], [ABSENT, 5]])
-    out = untrained(clip, positions.tolist())
+    out = untrained(clip, positions.tolist(), kind)
     for b, k in ((0, 0), (0, 1), (1, 1), (1, 4), (2, 5)):
         assert torch.equal(out[b, k], clip[b, k])
 
@@ -82,22 +90,25 @@ def test_one_known_frame_is_no_evidence() -> None:
         assert not any(found.any() for step in evidence.along for found in step)
 
 
-def test_clips_of_a_batch_do_not_meet() -> None:
+@SKIPS
+def test_clips_of_a_batch_do_not_meet(kind: type[MotionSkip]) -> None:
     clip = torch.cat([moving((1, 0)), moving((0, -2)), moving((0, 0))])
     positions = [[0, 1], [T - 2, T - 1], [0, T - 1]]
-    together = untrained(clip, positions)
+    together = untrained(clip, positions, kind)
     for i, row in enumerate(positions):
-        assert torch.allclose(untrained(clip[i : i + 1], [row])[0], together[i], atol=1e-5)
+        assert torch.allclose(untrained(clip[i : i + 1], [row], kind)[0], together[i], atol=1e-5)
 
 
-def test_the_past_is_the_future_of_the_reversed_clip() -> None:
+@SKIPS
+def test_the_past_is_the_future_of_the_reversed_clip(kind: type[MotionSkip]) -> None:
     clip = moving((1, -1))
-    past, future = untrained(clip, [[T - 2, T - 1]]), untrained(clip.flip(1), [[1, 0]])
+    past, future = untrained(clip, [[T - 2, T - 1]], kind), untrained(clip.flip(1), [[1, 0]], kind)
     assert torch.allclose(past, future.flip(1), atol=1e-5)
 
 
-def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip() -> None:
-    config = replace(PRESETS["tiny"].model, motion=2, output="x0")
+@pytest.mark.parametrize("splat", [False, True])
+def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip(splat: bool) -> None:
+    config = replace(PRESETS["tiny"].model, motion=2, motion_splat=splat, output="x0")
     torch.manual_seed(0)
     model = build(config)
     assert isinstance(model, LGCVD)
@@ -113,10 +124,11 @@ def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip() ->
     assert weight.abs().sum() > 0
 
 
+@pytest.mark.parametrize("splat", [False, True])
 @pytest.mark.parametrize("kind", ["lgcvd", "mcvd-concat"])
-def test_a_prepared_context_gives_the_same_answer(kind: str) -> None:
+def test_a_prepared_context_gives_the_same_answer(kind: str, splat: bool) -> None:
     """What is worked out once for all denoising steps is what every step would work out."""
-    config = replace(PRESETS["tiny"].model, kind=kind, motion=2, output="x0")
+    config = replace(PRESETS["tiny"].model, kind=kind, motion=2, motion_splat=splat, output="x0")
     model = build(config).eval()
     torch.nn.init.normal_(model.unet.head[1].weight, std=0.01, generator=torch.Generator().manual_seed(1))
     frames = torch.rand(2, 2, 1, *config.image_size) * 2 - 1
@@ -166,3 +178,45 @@ def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> N
         skip.train()
         assert torch.equal(skip(answer, torch.full_like(clip, -1), context), untrained(clip, [[0, 1]]))
     assert errors[1] < errors[0]
+
+
+@given(st.integers(-8, 8), st.integers(-8, 8), st.integers(0, 2**31))
+def test_pixels_that_go_together_arrive_as_they_left(y: int, x: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    frame = torch.rand(2, 3, 8, 8, generator=generator)
+    front = 3 * torch.randn(2, 1, 8, 8, generator=generator)
+    path = torch.tensor([float(y), float(x)])[None, :, None, None].expand(2, 2, 8, 8)
+    moved, covered = splat(frame, path, front)
+    rows, columns = (slice(max(0, step), 8 + min(0, step)) for step in (y, x))
+    left = [slice(max(0, -step), 8 - max(0, step)) for step in (y, x)]
+    torch.testing.assert_close(moved[..., rows, columns], frame[..., left[0], left[1]])
+    assert covered[..., rows, columns].eq(1).all()
+    assert covered.sum() == 2 * max(0, 8 - abs(y)) * max(0, 8 - abs(x))  # nothing lands elsewhere
+
+
+def test_what_is_in_front_hides_what_is_behind() -> None:
+    frame, path, front = torch.tensor([[[[1.0, 0, -1.0]]]]), torch.zeros(1, 2, 1, 3), torch.zeros(1, 1, 1, 3)
+    path[0, 1, 0, 0] = 2  # the left one lands on the right one, and leaves a hole
+    for ahead, seen in ((8, 1.0), (-8, -1.0), (0, 0.0)):
+        front[..., 0] = ahead
+        moved, covered = splat(frame, path, front)
+        assert moved[0, 0, 0, 2] == pytest.approx(seen, abs=1e-3)
+        assert covered[0, 0, 0].tolist() == [0, 1, 1]
+
+
+def test_the_derivatives_of_splatting_are_the_true_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.randn(2, 2, 5, 6, dtype=torch.double, generator=generator, requires_grad=True)
+    path = (0.2 + 0.6 * torch.rand(2, 2, 5, 6, dtype=torch.double, generator=generator)).requires_grad_()
+    front = torch.randn(2, 1, 5, 6, dtype=torch.double, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *inputs: splat(*inputs)[0], (frame, path, front))
+
+
+def test_splatting_keeps_what_a_mixture_loses() -> None:
+    """A bright square that moves evenly is as bright after four steps."""
+    clip = moving((1, 1)).abs().where(moving((1, 1)) > -1, -1)
+    kept = [
+        (untrained(clip, [[0, 1]], kind)[:, -1] + 1).sum() / (clip[:, -1] + 1).sum()
+        for kind in (MotionSkip, SplattingSkip)
+    ]
+    assert abs(kept[1] - 1) < abs(kept[0] - 1)

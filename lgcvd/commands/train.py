@@ -18,6 +18,7 @@ from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.utils.data import Dataset
 
     from lgcvd.models import About, VideoDenoiser
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
 """What a dry run times; where iterations take long, it stops after so many seconds."""
+
+FIRST_LAYER, LAST_LAYER, SKIP = "unet.path.stem.weight", "unet.head.", "motion."
+"""Weights that need not fit those of ``--init``: what another motion skip shows and asks is learned in a short time."""
 
 DIGITS_LICENCE = "the digits are under Creative Commons Attribution-ShareAlike 3.0"
 
@@ -176,10 +180,14 @@ class Train:
 
         start = load(self.init)
         different = "; ".join(differences(asdict(start.config), asdict(model.config)))
+        weights = start.state_dict()
         try:
-            model.load_state_dict(start.state_dict())
+            anew = _as_far_as_they_fit(weights, model.state_dict())
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(f"the weights of {self.init} do not fit ({different}): set the model's options.") from error
+        if anew:
+            print(f"what sees or answers something else begins anew: {', '.join(anew)}", file=sys.stderr)
         if different:
             print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
 
@@ -215,6 +223,24 @@ class Train:
             self.licence or (DIGITS_LICENCE if digits else "ask whoever trained it, and see the licence of the data"),
             tasks=self.train.tasks.trained,
         )
+
+
+def _as_far_as_they_fit(weights: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
+    """Change ``weights`` to fit a model with ``own`` that has another motion skip.
+
+    The skip's weights, the last layer, and further inputs of the first one are ``own``. Returned is which these are.
+    """
+    for name in weights.keys() - own.keys():
+        if name.startswith(SKIP):
+            del weights[name]
+    anew = [name for name in own if name.startswith((SKIP, LAST_LAYER)) or name == FIRST_LAYER]
+    anew = [name for name in anew if name not in weights or weights[name].shape != own[name].shape]
+    for name in anew:
+        fitting = own[name].clone()
+        if name == FIRST_LAYER:
+            fitting[:, : weights[name].shape[1]] = weights[name]
+        weights[name] = fitting
+    return anew
 
 
 def _in_hours(seconds: float) -> str:
