@@ -69,7 +69,7 @@ class ModelConfig:
     motion_sharpness: float = 1.0
     """How much more decided the motion skip is outside of training than in it."""
     motion_splat: bool = False
-    """Whether patches say where they go (``lgcvd.splatting``), and not where they come from."""
+    """Whether patches say where they go (``lgcvd.splatting``), and not where they come from; LGC-VD only."""
     timesteps: int = 1000
     """Length of the diffusion."""
     betas: Literal["cosine", "linear"] = "cosine"
@@ -107,6 +107,8 @@ class ModelConfig:
             )
         if self.motion_stride < 1 or self.motion % self.motion_stride:
             raise UserError(f"motion must be a multiple of motion_stride, not {self.motion} and {self.motion_stride}.")
+        if self.motion_splat and (self.kind != "lgcvd" or not self.motion):
+            raise UserError("motion_splat is for models of the kind lgcvd that have motion.")
         if self.data_std <= 0:
             raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:

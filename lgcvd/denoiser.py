@@ -15,6 +15,9 @@ from lgcvd.context import PAPER_TASKS, Context, offered
 from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 
+PATH_WEIGHT = 0.01
+"""Loss of a pixel that a thing is said to go astray: as much as a rough prediction costs in all."""
+
 
 @dataclass(frozen=True)
 class About:
@@ -85,6 +88,15 @@ class VideoDenoiser(
         if self.motion is None or context.evidence:
             return context
         return replace(context, evidence=self.motion.evidence(*self._shown(context)))
+
+    def path_loss(self, x0: Tensor, context: Context) -> Tensor:
+        """What it costs that the motion skip is wrong about the paths of things, where it learns them: (B,).
+
+        x0: the true clip (B, T, C, H, W) in [-1, 1]. The context is a prepared one.
+        """
+        if not self.config.motion_splat:
+            return x0.new_zeros(len(x0))
+        return PATH_WEIGHT * self.motion.path_error(self._standardise(x0), context)
 
     @abstractmethod
     def _shown(self, context: Context) -> tuple[Tensor, Tensor]:

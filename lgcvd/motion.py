@@ -10,6 +10,7 @@ trust it. It has no weights of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import wraps
 from itertools import product
 
 import torch
@@ -19,14 +20,22 @@ from torch import Tensor, nn
 
 from lgcvd.context import ABSENT, Context, Evidence
 
-BOXES = {"difference": (3, 15), "brightness": (3, 15)}
-"""Evidence: what is compared, and the sides of the windows, in patches, over which it is averaged."""
-
-FIRST_GAINS = (3.0, 10.0, 0.5, 3.0)
-"""How far each kind of evidence is trusted before training."""
+BOXES = (3, 15)
+"""Sides of the windows, in patches, over which evidence is averaged."""
 
 FIRST_GATE = 2.0
 """Logit of the share that is moved, not painted, before training."""
+
+
+def in_full_precision(method):
+    """A method of a module, whose second argument is a tensor, without autocast: pixels are counted in it."""
+
+    @wraps(method)
+    def called(self, tensor: Tensor, *args):
+        with torch.autocast(tensor.device.type, enabled=False):
+            return method(self, tensor, *args)
+
+    return called
 
 
 class MotionSkip(nn.Module):
@@ -43,6 +52,8 @@ class MotionSkip(nn.Module):
     """
 
     displacements: Tensor
+    first_gains = (3.0, 10.0, 0.5, 3.0)
+    """How far each kind of evidence is trusted before training: difference, then brightness, in either of ``BOXES``."""
 
     def __init__(self, clip_frames: int, patch: int, radius: int, sharpness: float = 1.0, stride: int = 1):
         super().__init__()
@@ -59,9 +70,10 @@ class MotionSkip(nn.Module):
     @property
     def channels_out(self) -> int:
         """Channels that the network answers with: displacements and trust for every step of the scan, gates."""
-        return (self.clip_frames - 1) * (len(self.displacements) + len(FIRST_GAINS) + self.patch**2)
+        return (self.clip_frames - 1) * (len(self.displacements) + len(self.first_gains) + self.patch**2)
 
     @torch.no_grad()
+    @in_full_precision
     def evidence(self, frames: Tensor, positions: Tensor) -> Evidence:
         """How well the known frames agree on each displacement: no evidence where fewer than two are known.
 
@@ -69,7 +81,7 @@ class MotionSkip(nn.Module):
         """
         order, known, reference, _ = self._scan(positions)
         agreement = self.agreement(frames, positions)
-        pooled = [_pooled(agreement[:, i], box) for i, boxes in enumerate(BOXES.values()) for box in boxes]
+        pooled = self._pool(agreement[:, 0], agreement[:, 1])
         along = []
         for i in range(1, self.clip_frames):
             steps = self._steps(self._decided(i, order, known) - reference)
@@ -78,7 +90,7 @@ class MotionSkip(nn.Module):
         return Evidence(self._seen(agreement), tuple(map(tuple, along)), self._things(agreement, pooled, reference))
 
     def agreement(self, frames: Tensor, positions: Tensor) -> Tensor:
-        """What ``BOXES`` names, of every displacement: (B, 2, n, h, w), zeros where fewer than two frames are known.
+        """Difference and brightness of displacements: (B, 2, n, h, w), zeros where fewer than two frames are known.
 
         frames: (B, K, C, H, W), standardised. The maps belong to the known frame that comes last in the scan. Of what
         the known frames show when they are moved there along the displacement: minus the variance, and the squared
@@ -92,8 +104,12 @@ class MotionSkip(nn.Module):
         mean_square = (sum(moved) / count).square_().mean(2)
         difference = mean_square - (sum(m.square() for m in moved) / count).mean(2)
         enough = (known.sum(1) > 1)[:, None, None, None]
-        maps = [F.avg_pool2d(found, self.patch) * enough for found in (difference, mean_square)]
+        maps = [_of_patches(found, self.patch) * enough for found in (difference, mean_square)]
         return torch.stack(maps, dim=1)
+
+    def _pool(self, difference: Tensor, brightness: Tensor) -> list[Tensor]:
+        """The kinds of evidence, one for each of ``first_gains``, from the maps of ``agreement``."""
+        return [_pooled(found, box) for found in (difference, brightness) for box in BOXES]
 
     def _things(self, agreement: Tensor, pooled: list[Tensor], reference: Tensor) -> Tensor | None:
         """``Evidence.things``."""
@@ -107,6 +123,7 @@ class MotionSkip(nn.Module):
         seen = torch.cat([agreement.flatten(1, 2), _coordinates(agreement[:, 0])], dim=1)
         return seen.contiguous(memory_format=torch.channels_last)
 
+    @in_full_precision
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
         """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
 
@@ -141,7 +158,7 @@ class MotionSkip(nn.Module):
 
     def _moved(self, start: Tensor, i: int, answer: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
         """The i-th frame by moving what there was, the share (B, 1, H, W) that it has of the frame, and ``start``."""
-        kernel, gains, gate = answer.split([len(self.displacements), len(FIRST_GAINS), self.patch**2], dim=1)
+        kernel, gains, gate = answer.split([len(self.displacements), len(self.first_gains), self.patch**2], dim=1)
         shares, gate = self._decide(kernel, gains, gate, evidence.along[i - 1])
         return self._move(start, shares), gate, start
 
@@ -162,7 +179,7 @@ class MotionSkip(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """How likely every displacement is, (B, n, h, w) with sums of 1 over n, and the share that is moved."""
         logits = kernel
-        for m, (found, first) in enumerate(zip(evidence, FIRST_GAINS, strict=True)):
+        for m, (found, first) in enumerate(zip(evidence, self.first_gains, strict=True)):
             logits = torch.addcmul(logits, found, gains[:, m, None] + first)
         sharpness = 1.0 if self.training else self.sharpness
         return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (self._pixels(gate) + FIRST_GATE))
@@ -234,8 +251,21 @@ def _coordinates(maps: Tensor) -> Tensor:
 
 def _pooled(maps: Tensor, box: int) -> Tensor:
     """Means over ``box`` x ``box`` cells, less at the borders."""
-    rows = F.avg_pool2d(maps, (box, 1), stride=1, padding=(box // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, box), stride=1, padding=(0, box // 2), count_include_pad=False)
+    rows, columns = (_band(size, box, maps) for size in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+def _band(size: int, box: int, like: Tensor) -> Tensor:
+    """The matrix (size, size) that takes means over ``box`` neighbours: faster than pooling, on a CPU by far."""
+    places = torch.arange(size, device=like.device)
+    near = ((places[:, None] - places).abs() <= box // 2).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
+
+
+def _of_patches(maps: Tensor, patch: int) -> Tensor:
+    """Means over patches, (..., H, W) -> (..., h, w): a CPU's pooling takes several times as long."""
+    rows = sum(maps[..., i::patch, :] for i in range(patch))
+    return sum(rows[..., i::patch] for i in range(patch)) / patch**2
 
 
 def _displaced(maps: Tensor, offsets: Tensor) -> Tensor:

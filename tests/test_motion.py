@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from lgcvd.config import PRESETS
 from lgcvd.context import ABSENT, Context, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
-from lgcvd.motion import MotionSkip, _Mixed, mixed_at_once
+from lgcvd.motion import MotionSkip, _Mixed, _of_patches, _pooled, mixed_at_once
 from lgcvd.splatting import SplattingSkip, splat
 
 T, K, SIZE, PATCH, RADIUS = 6, 2, 32, 2, 3
@@ -29,16 +30,31 @@ def moving(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tens
     return clip.expand(batch, *clip.shape).clone()
 
 
+def bright(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tensor:
+    """``moving``, with a square that is brighter than the ground everywhere."""
+    clip = moving(step, frames, batch)
+    return clip.abs().where(clip > -1, -1)
+
+
 SKIPS = pytest.mark.parametrize("kind", [MotionSkip, SplattingSkip])
 
 
-def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[MotionSkip] = MotionSkip) -> torch.Tensor:
-    """What the skip makes of the frames at ``positions`` where the network answers nothing and paints black."""
-    skip = kind(T, PATCH, RADIUS)
+def shown(skip: MotionSkip, clip: torch.Tensor, positions: list[list[int]]) -> Context:
+    """The frames at ``positions`` with their evidence."""
     context = local_context(clip, torch.tensor(positions))
-    context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))  # standardised
+    return replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))  # standardised
+
+
+def unanswered(skip: MotionSkip, clip: torch.Tensor, context: Context) -> torch.Tensor:
+    """What the skip makes of the context where the network answers nothing and paints black."""
     answer = torch.zeros(len(clip), skip.channels_out, SIZE // PATCH, SIZE // PATCH)
     return skip(answer, torch.full_like(clip, -1), context)
+
+
+def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[MotionSkip] = MotionSkip) -> torch.Tensor:
+    """The same of the frames at ``positions``, without training."""
+    skip = kind(T, PATCH, RADIUS)
+    return unanswered(skip, clip, shown(skip, clip, positions))
 
 
 @SKIPS
@@ -63,10 +79,7 @@ def test_a_stride_reaches_farther_with_as_many_displacements() -> None:
     errors = []
     for skip in (far, near):
         skip.clip_frames = 4
-        context = local_context(clip, torch.tensor([[0, 1]]))
-        context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))
-        answer = torch.zeros(1, skip.channels_out, SIZE // PATCH, SIZE // PATCH)
-        errors.append((skip(answer, torch.full_like(clip, -1), context) - clip)[:, 2].square().mean())
+        errors.append((unanswered(skip, clip, shown(skip, clip, [[0, 1]])) - clip)[:, 2].square().mean())
     assert errors[0] < 0.5 * errors[1]
     with pytest.raises(UserError, match="multiple of motion_stride"):
         replace(PRESETS["tiny"].model, motion=3, motion_stride=2)
@@ -124,8 +137,7 @@ def test_a_model_with_motion_answers_velocities_and_learns_through_the_skip(spla
     assert weight.abs().sum() > 0
 
 
-@pytest.mark.parametrize("splat", [False, True])
-@pytest.mark.parametrize("kind", ["lgcvd", "mcvd-concat"])
+@pytest.mark.parametrize(("kind", "splat"), [("lgcvd", False), ("lgcvd", True), ("mcvd-concat", False)])
 def test_a_prepared_context_gives_the_same_answer(kind: str, splat: bool) -> None:
     """What is worked out once for all denoising steps is what every step would work out."""
     config = replace(PRESETS["tiny"].model, kind=kind, motion=2, motion_splat=splat, output="x0")
@@ -167,16 +179,12 @@ def test_what_a_graphics_card_mixes_is_what_a_cpu_mixes(radius: int, stride: int
 
 def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> None:
     clip = moving((1, 1))
-    context = local_context(clip, torch.tensor([[0, 1]]))
     errors = []
     for sharpness in (1.0, 4.0):
         skip = MotionSkip(T, PATCH, RADIUS, sharpness).eval()
-        context = replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))
-        answer = torch.zeros(1, skip.channels_out, SIZE // PATCH, SIZE // PATCH)
-        out = skip(answer, torch.full_like(clip, -1), context)
-        errors.append((out - clip).square().mean())
-        skip.train()
-        assert torch.equal(skip(answer, torch.full_like(clip, -1), context), untrained(clip, [[0, 1]]))
+        context = shown(skip, clip, [[0, 1]])
+        errors.append((unanswered(skip, clip, context) - clip).square().mean())
+        assert torch.equal(unanswered(skip.train(), clip, context), untrained(clip, [[0, 1]]))
     assert errors[1] < errors[0]
 
 
@@ -214,9 +222,75 @@ def test_the_derivatives_of_splatting_are_the_true_ones() -> None:
 
 def test_splatting_keeps_what_a_mixture_loses() -> None:
     """A bright square that moves evenly is as bright after four steps."""
-    clip = moving((1, 1)).abs().where(moving((1, 1)) > -1, -1)
+    clip = bright((1, 1))
     kept = [
         (untrained(clip, [[0, 1]], kind)[:, -1] + 1).sum() / (clip[:, -1] + 1).sum()
         for kind in (MotionSkip, SplattingSkip)
     ]
     assert abs(kept[1] - 1) < abs(kept[0] - 1)
+
+
+LAYOUTS = [[0, 1], [T - 2, T - 1], [0, T - 1], [1, 3]]
+
+
+@pytest.mark.parametrize("positions", LAYOUTS)
+@pytest.mark.parametrize("step", [(0, 1), (-1, 1)])
+def test_what_moves_evenly_goes_no_other_way(step: tuple[int, int], positions: list[int]) -> None:
+    """The paths of things that are not learned yet go straight on: right where they did, forwards and backwards."""
+    skip, clip = SplattingSkip(T, PATCH, RADIUS), bright(step)
+    other = bright((step[0], -step[1]))
+    error = skip.path_error((clip + 1) / 0.3, shown(skip, clip, [positions]))
+    assert error < 0.25
+    assert skip.path_error((other + 1) / 0.3, shown(skip, clip, [positions])) > 2 * error + 0.5
+
+
+def test_one_known_frame_tells_of_no_path() -> None:
+    skip, clip = SplattingSkip(T, PATCH, RADIUS), bright((1, 1), batch=2)
+    assert not skip.path_error((clip + 1) / 0.3, shown(skip, clip, [[0, ABSENT], [ABSENT, ABSENT]])).any()
+
+
+def test_things_learn_where_they_turn_round() -> None:
+    """From true clips alone: pixels that were carried to a wrong place do not tell where the right one was."""
+    turns = bright((0, 1), frames=4)
+    clip = torch.cat([turns[:, :3], turns[:, 1:2].repeat(1, T - 3, 1, 1, 1)], dim=1)  # there, back, and stop
+    torch.manual_seed(0)
+    skip = SplattingSkip(T, PATCH, RADIUS)
+    context, optimizer = shown(skip, clip, [[1, 2]]), torch.optim.Adam(skip.parameters(), 1e-2)
+    errors = []
+    for _ in range(60):
+        errors.append(skip.path_error((clip + 1) / 0.3, context))
+        optimizer.zero_grad()
+        errors[-1].sum().backward()
+        optimizer.step()
+    assert errors[-1] < 0.3 * errors[0]
+    before, after = (
+        (unanswered(each, clip, context) - clip).square().mean() for each in (SplattingSkip(T, PATCH, RADIUS), skip)
+    )
+    assert after < 0.5 * before
+
+
+def test_a_model_learns_the_paths_of_things_from_tracks_and_from_nothing_else() -> None:
+    config = replace(PRESETS["tiny"].model, motion=2, motion_splat=True, output="x0")
+    torch.manual_seed(0)
+    model = build(config)
+    clip = torch.rand(1, config.clip_frames, 1, *config.image_size) * 2 - 1
+    context = model.prepare(local_context(clip, torch.tensor([[0, 1]]), model.remember(None)))
+    model(torch.randn_like(clip), torch.tensor([999]), context).square().mean().backward()
+    assert all(parameter.grad is None for parameter in model.motion.parameters())
+    model.path_loss(clip, context).sum().backward()
+    assert model.motion.paths[-1].bias.grad.any()
+    assert not build(replace(config, motion_splat=False)).path_loss(clip, context).any()
+
+
+def test_forward_moving_is_for_lgcvd_with_motion() -> None:
+    for wrong in ({"motion": 0}, {"kind": "mcvd-concat"}):
+        with pytest.raises(UserError, match="motion_splat is for"):
+            replace(PRESETS["tiny"].model, **({"motion": 2, "motion_splat": True} | wrong))
+
+
+def test_means_are_the_means_of_pooling() -> None:
+    maps = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    for box in (3, 15):
+        expected = F.avg_pool2d(maps, box, stride=1, padding=box // 2, count_include_pad=False)
+        torch.testing.assert_close(_pooled(maps, box), expected)
+    torch.testing.assert_close(_of_patches(maps, 2), F.avg_pool2d(maps, 2))
