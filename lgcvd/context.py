@@ -33,12 +33,10 @@ class Evidence:
     seen: what the network sees of it, (B, 2 n + 2, h, w).
     along: for every step of the scan, maps (B, n, h, w) of how likely each displacement is. They move with what they
         are about: so many steps after the frame they belong to, they are found as many displacements away.
-    things: what moved along each displacement, (B, n, 6) numbers for ``splatting.SplattingSkip``; None for others.
     """
 
     seen: Tensor
     along: tuple[tuple[Tensor, ...], ...]
-    things: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -83,20 +83,22 @@ class VideoDenoiser(
     ) -> Tensor | None:
         """Global context after ``clip`` (B, T, C, H, W); None for models that keep none."""
 
-    def prepare(self, context: Context) -> Context:
-        """``context`` with all that does not depend on the noise: else every forward pass works it out anew."""
+    def prepare(self, context: Context, truth: Tensor | None = None) -> Context:
+        """``context`` with all that does not depend on the noise: else every forward pass works it out anew.
+
+        truth: in training, the true clip (B, T, C, H, W) in [-1, 1], for a motion skip that learns the paths of things.
+        """
         if self.motion is None or context.evidence:
             return context
-        return replace(context, evidence=self.motion.evidence(*self._shown(context)))
+        told = (self._standardise(truth),) if self.config.motion_splat and truth is not None else ()
+        return replace(context, evidence=self.motion.evidence(*self._shown(context), *told))
 
-    def path_loss(self, x0: Tensor, context: Context) -> Tensor:
-        """What it costs that the motion skip is wrong about the paths of things, where it learns them: (B,).
+    def path_loss(self, context: Context) -> Tensor | float:
+        """What it costs that the motion skip is wrong about the paths of things, where it learns them: (B,), or 0.
 
-        x0: the true clip (B, T, C, H, W) in [-1, 1]. The context is a prepared one.
+        The context was prepared with the truth.
         """
-        if not self.config.motion_splat:
-            return x0.new_zeros(len(x0))
-        return PATH_WEIGHT * self.motion.path_error(self._standardise(x0), context)
+        return PATH_WEIGHT * self.motion.path_error(context.evidence) if self.config.motion_splat else 0.0
 
     @abstractmethod
     def _shown(self, context: Context) -> tuple[Tensor, Tensor]:

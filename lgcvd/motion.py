@@ -9,7 +9,7 @@ trust it. It has no weights of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import wraps
 from itertools import product
 
@@ -22,6 +22,9 @@ from lgcvd.context import ABSENT, Context, Evidence
 
 BOXES = (3, 15)
 """Sides of the windows, in patches, over which evidence is averaged."""
+
+FIRST_GAINS = (3.0, 10.0, 0.5, 3.0)
+"""How far each kind of evidence is trusted before training: difference, then brightness, in either of ``BOXES``."""
 
 FIRST_GATE = 2.0
 """Logit of the share that is moved, not painted, before training."""
@@ -52,8 +55,6 @@ class MotionSkip(nn.Module):
     """
 
     displacements: Tensor
-    first_gains = (3.0, 10.0, 0.5, 3.0)
-    """How far each kind of evidence is trusted before training: difference, then brightness, in either of ``BOXES``."""
 
     def __init__(self, clip_frames: int, patch: int, radius: int, sharpness: float = 1.0, stride: int = 1):
         super().__init__()
@@ -70,7 +71,7 @@ class MotionSkip(nn.Module):
     @property
     def channels_out(self) -> int:
         """Channels that the network answers with: displacements and trust for every step of the scan, gates."""
-        return (self.clip_frames - 1) * (len(self.displacements) + len(self.first_gains) + self.patch**2)
+        return (self.clip_frames - 1) * (len(self.displacements) + len(FIRST_GAINS) + self.patch**2)
 
     @torch.no_grad()
     @in_full_precision
@@ -79,15 +80,14 @@ class MotionSkip(nn.Module):
 
         frames: (B, K, C, H, W), standardised.
         """
-        order, known, reference, _ = self._scan(positions)
+        _, _, reference, _ = self._scan(positions)
         agreement = self.agreement(frames, positions)
-        pooled = self._pool(agreement[:, 0], agreement[:, 1])
+        pooled = [pooled_over(agreement[:, i], box) for i in range(2) for box in BOXES]
         along = []
         for i in range(1, self.clip_frames):
-            steps = self._steps(self._decided(i, order, known) - reference)
-            offsets = torch.div(steps, self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
-            along.append([_displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
-        return Evidence(self._seen(agreement), tuple(map(tuple, along)), self._things(agreement, pooled, reference))
+            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
+            along.append([displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
+        return Evidence(self._seen(agreement), tuple(map(tuple, along)))
 
     def agreement(self, frames: Tensor, positions: Tensor) -> Tensor:
         """Difference and brightness of displacements: (B, 2, n, h, w), zeros where fewer than two frames are known.
@@ -99,31 +99,24 @@ class MotionSkip(nn.Module):
         order, known, reference, _ = self._scan(positions)
         frames = frames * known[:, :, None, None, None]
         places = [self._steps(reference - order[:, k]) for k in range(frames.shape[1])]
-        moved = [_displaced(frames[:, k], place) for k, place in enumerate(places)]
+        moved = [displaced(frames[:, k], place) for k, place in enumerate(places)]
         count = known.sum(1).clamp(min=2)[:, None, None, None, None]
         mean_square = (sum(moved) / count).square_().mean(2)
         difference = mean_square - (sum(m.square() for m in moved) / count).mean(2)
         enough = (known.sum(1) > 1)[:, None, None, None]
-        maps = [_of_patches(found, self.patch) * enough for found in (difference, mean_square)]
+        maps = [of_patches(found, self.patch) * enough for found in (difference, mean_square)]
         return torch.stack(maps, dim=1)
-
-    def _pool(self, difference: Tensor, brightness: Tensor) -> list[Tensor]:
-        """The kinds of evidence, one for each of ``first_gains``, from the maps of ``agreement``."""
-        return [_pooled(found, box) for found in (difference, brightness) for box in BOXES]
-
-    def _things(self, agreement: Tensor, pooled: list[Tensor], reference: Tensor) -> Tensor | None:
-        """``Evidence.things``."""
-        return None
 
     def _seen(self, agreement: Tensor) -> Tensor:
         """What the network sees, (B, channels_in, h, w): the agreement, and the coordinates of every patch in [-1, 1].
 
         Things do not go on moving beyond the borders: where they are decides how.
         """
-        seen = torch.cat([agreement.flatten(1, 2), _coordinates(agreement[:, 0])], dim=1)
-        return seen.contiguous(memory_format=torch.channels_last)
+        batch, _, _, height, width = agreement.shape
+        y = torch.linspace(-1, 1, height).to(agreement)[:, None].expand(batch, 1, height, width)
+        x = torch.linspace(-1, 1, width).to(agreement).expand(batch, 1, height, width)
+        return torch.cat([agreement.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
 
-    @in_full_precision
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
         """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
 
@@ -132,35 +125,19 @@ class MotionSkip(nn.Module):
         order, known, _, backwards = self._scan(context.positions)
         given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
-        answers = answer.unflatten(1, (self.clip_frames - 1, -1)).unbind(1)
+        step = self._steps_of(answer, context.evidence)
         backwards = backwards[:, None, None, None, None]
         painted = torch.where(backwards, painted.flip(1), painted)
-        start, clip = self._start(painted[:, 0], context.evidence), []
-        for i, frame in enumerate(painted.unbind(1)):
-            here = given[..., i].any(1)
-            if i and not (here.is_cpu and here.all()):  # elsewhere the answer would be waited for
-                moved, share, start = self._moved(start, i, answers[i - 1], context.evidence)
-                frame = torch.lerp(frame, moved, share)
+        frame, clip = painted[:, 0], []
+        for i, paint in enumerate(painted.unbind(1)):
+            if i and not (given.is_cpu and given[..., i].any(1).all()):  # elsewhere the answer would be waited for
+                kernel, gate = step(i)
+                frame = torch.lerp(paint, self._move(frame, kernel), gate)
             for k in range(order.shape[1]):
                 frame = torch.where(given[:, k, i, None, None, None], context.frames[:, k], frame)
-            start = self._after(start, frame, here[:, None, None, None])
             clip.append(frame)
         clip = torch.stack(clip, dim=1)
         return torch.where(backwards, clip.flip(1), clip)
-
-    def _start(self, frame: Tensor, evidence: Evidence) -> Tensor:
-        """What the scan starts from, where ``frame`` (B, C, H, W) is the first."""
-        return frame
-
-    def _after(self, start: Tensor, frame: Tensor, known: Tensor) -> Tensor:
-        """What the scan goes on from after ``frame`` (B, C, H, W), of which ``known`` (B, 1, 1, 1) are given."""
-        return frame
-
-    def _moved(self, start: Tensor, i: int, answer: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
-        """The i-th frame by moving what there was, the share (B, 1, H, W) that it has of the frame, and ``start``."""
-        kernel, gains, gate = answer.split([len(self.displacements), len(self.first_gains), self.patch**2], dim=1)
-        shares, gate = self._decide(kernel, gains, gate, evidence.along[i - 1])
-        return self._move(start, shares), gate, start
 
     def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
@@ -170,23 +147,23 @@ class MotionSkip(nn.Module):
         order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
         return order, known, torch.where(known, order, 0).amax(1), backwards
 
-    def _decided(self, i: int, order: Tensor, known: Tensor) -> Tensor:
-        """The place in the scan (B,) of the frame that the answer for step ``i`` stands on."""
-        return torch.full_like(order[:, 0], i)
+    def _steps_of(self, answer: Tensor, evidence: Evidence) -> Callable[[int], tuple[Tensor, Tensor]]:
+        """A function of the place in the scan: where every patch comes from, and the share that is moved.
 
-    def _decide(
-        self, kernel: Tensor, gains: Tensor, gate: Tensor, evidence: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor]:
-        """How likely every displacement is, (B, n, h, w) with sums of 1 over n, and the share that is moved."""
-        logits = kernel
-        for m, (found, first) in enumerate(zip(evidence, self.first_gains, strict=True)):
-            logits = torch.addcmul(logits, found, gains[:, m, None] + first)
-        sharpness = 1.0 if self.training else self.sharpness
-        return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (self._pixels(gate) + FIRST_GATE))
+        The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W).
+        """
+        sizes = [len(self.displacements), len(FIRST_GAINS), self.patch**2]
+        kernels, gains, gates = (part.unbind(1) for part in answer.unflatten(1, (-1, sum(sizes))).split(sizes, dim=2))
 
-    def _pixels(self, answer: Tensor) -> Tensor:
-        """(B, p p, h, w) -> (B, 1, H, W)."""
-        return rearrange(answer, "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
+        def step(i: int) -> tuple[Tensor, Tensor]:
+            logits = kernels[i - 1]
+            for m, (found, first) in enumerate(zip(evidence.along[i - 1], FIRST_GAINS, strict=True)):
+                logits = torch.addcmul(logits, found, gains[i - 1][:, m, None] + first)
+            gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
+            sharpness = 1.0 if self.training else self.sharpness
+            return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))
+
+        return step
 
     def _steps(self, count: Tensor) -> Tensor:
         """Every displacement ``count`` (B,) times: (B, n, 2)."""
@@ -241,15 +218,7 @@ def _read(padded: Tensor, corners: list[tuple[int, int]], like: Tensor) -> Itera
     return (padded[..., y : y + height, x : x + width] for y, x in corners)
 
 
-def _coordinates(maps: Tensor) -> Tensor:
-    """y and x of every cell of ``maps`` (B, n, h, w), in [-1, 1]: (B, 2, h, w)."""
-    batch, _, height, width = maps.shape
-    y = torch.linspace(-1, 1, height).to(maps)[:, None].expand(batch, 1, height, width)
-    x = torch.linspace(-1, 1, width).to(maps).expand(batch, 1, height, width)
-    return torch.cat([y, x], dim=1)
-
-
-def _pooled(maps: Tensor, box: int) -> Tensor:
+def pooled_over(maps: Tensor, box: int) -> Tensor:
     """Means over ``box`` x ``box`` cells, less at the borders."""
     rows, columns = (_band(size, box, maps) for size in maps.shape[-2:])
     return rows @ maps @ columns.T
@@ -262,13 +231,13 @@ def _band(size: int, box: int, like: Tensor) -> Tensor:
     return near / near.sum(1, keepdim=True)
 
 
-def _of_patches(maps: Tensor, patch: int) -> Tensor:
+def of_patches(maps: Tensor, patch: int) -> Tensor:
     """Means over patches, (..., H, W) -> (..., h, w): a CPU's pooling takes several times as long."""
     rows = sum(maps[..., i::patch, :] for i in range(patch))
     return sum(rows[..., i::patch] for i in range(patch)) / patch**2
 
 
-def _displaced(maps: Tensor, offsets: Tensor) -> Tensor:
+def displaced(maps: Tensor, offsets: Tensor) -> Tensor:
     """``maps`` (B, C, H, W) read ``offsets`` (B, n, 2) pixels away, borders repeated: (B, n, C, H, W)."""
     height, width = maps.shape[-2:]
     device = maps.device

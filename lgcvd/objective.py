@@ -206,10 +206,10 @@ class TwoStage:
         t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
         noise = share.noise(x0, generator)
         x_t = schedule.add_noise(x0, noise, t)
-        context = model.prepare(context)
+        context = model.prepare(context, truth=x0)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
-        return loss + model.path_loss(x0, context), schedule.x0(x_t, velocity, t)
+        return loss + model.path_loss(context), schedule.x0(x_t, velocity, t)
 
 
 def _rows_that_are(row: list[int], positions: Tensor) -> Tensor:

@@ -10,14 +10,24 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lgcvd.config import PRESETS
+from lgcvd.config import PRESETS, ModelConfig
 from lgcvd.context import ABSENT, Context, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
-from lgcvd.motion import MotionSkip, _Mixed, _of_patches, _pooled, mixed_at_once
+from lgcvd.motion import MotionSkip, _Mixed, mixed_at_once, of_patches, pooled_over
 from lgcvd.splatting import SplattingSkip, splat
 
 T, K, SIZE, PATCH, RADIUS = 6, 2, 32, 2, 3
+CONFIG = ModelConfig(
+    channels=1,
+    new_frames=T - K,
+    image_size=(SIZE, SIZE),
+    patch_size=PATCH,
+    motion=RADIUS,
+    motion_splat=True,
+    data_mean=-1.0,
+    data_std=0.3,
+)
 
 
 def moving(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tensor:
@@ -36,13 +46,25 @@ def bright(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tens
     return clip.abs().where(clip > -1, -1)
 
 
+def made(kind: type[MotionSkip]) -> MotionSkip:
+    """Such a skip, without training."""
+    return kind(CONFIG) if kind is SplattingSkip else kind(T, PATCH, RADIUS)
+
+
 SKIPS = pytest.mark.parametrize("kind", [MotionSkip, SplattingSkip])
 
 
-def shown(skip: MotionSkip, clip: torch.Tensor, positions: list[list[int]]) -> Context:
-    """The frames at ``positions`` with their evidence."""
+def shown(
+    skip: MotionSkip, clip: torch.Tensor, positions: list[list[int]], truth: torch.Tensor | None = None
+) -> Context:
+    """The frames at ``positions`` with their evidence, made with the ``truth`` if it is given."""
     context = local_context(clip, torch.tensor(positions))
-    return replace(context, evidence=skip.evidence((context.frames + 1) / 0.3, context.positions))  # standardised
+    told = [] if truth is None else [_standardised(truth)]
+    return replace(context, evidence=skip.evidence(_standardised(context.frames), context.positions, *told))
+
+
+def _standardised(frames: torch.Tensor) -> torch.Tensor:
+    return (frames - CONFIG.data_mean) / CONFIG.data_std
 
 
 def unanswered(skip: MotionSkip, clip: torch.Tensor, context: Context) -> torch.Tensor:
@@ -53,7 +75,7 @@ def unanswered(skip: MotionSkip, clip: torch.Tensor, context: Context) -> torch.
 
 def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[MotionSkip] = MotionSkip) -> torch.Tensor:
     """The same of the frames at ``positions``, without training."""
-    skip = kind(T, PATCH, RADIUS)
+    skip = made(kind)
     return unanswered(skip, clip, shown(skip, clip, positions))
 
 
@@ -190,11 +212,9 @@ def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> N
 
 @given(st.integers(-8, 8), st.integers(-8, 8), st.integers(0, 2**31))
 def test_pixels_that_go_together_arrive_as_they_left(y: int, x: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    frame = torch.rand(2, 3, 8, 8, generator=generator)
-    front = 3 * torch.randn(2, 1, 8, 8, generator=generator)
-    path = torch.tensor([float(y), float(x)])[None, :, None, None].expand(2, 2, 8, 8)
-    moved, covered = splat(frame, path, front)
+    frame = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    path = torch.tensor([y, x])[None, :, None, None].expand(2, 2, 8, 8)
+    moved, covered = splat(frame, path)
     rows, columns = (slice(max(0, step), 8 + min(0, step)) for step in (y, x))
     left = [slice(max(0, -step), 8 - max(0, step)) for step in (y, x)]
     torch.testing.assert_close(moved[..., rows, columns], frame[..., left[0], left[1]])
@@ -202,22 +222,12 @@ def test_pixels_that_go_together_arrive_as_they_left(y: int, x: int, seed: int) 
     assert covered.sum() == 2 * max(0, 8 - abs(y)) * max(0, 8 - abs(x))  # nothing lands elsewhere
 
 
-def test_what_is_in_front_hides_what_is_behind() -> None:
-    frame, path, front = torch.tensor([[[[1.0, 0, -1.0]]]]), torch.zeros(1, 2, 1, 3), torch.zeros(1, 1, 1, 3)
+def test_what_stands_out_hides_what_does_not() -> None:
+    frame, path = torch.tensor([[[[4.0, 0.0, -0.2]]]]), torch.zeros(1, 2, 1, 3, dtype=torch.long)
     path[0, 1, 0, 0] = 2  # the left one lands on the right one, and leaves a hole
-    for ahead, seen in ((8, 1.0), (-8, -1.0), (0, 0.0)):
-        front[..., 0] = ahead
-        moved, covered = splat(frame, path, front)
-        assert moved[0, 0, 0, 2] == pytest.approx(seen, abs=1e-3)
-        assert covered[0, 0, 0].tolist() == [0, 1, 1]
-
-
-def test_the_derivatives_of_splatting_are_the_true_ones() -> None:
-    generator = torch.Generator().manual_seed(0)
-    frame = torch.randn(2, 2, 5, 6, dtype=torch.double, generator=generator, requires_grad=True)
-    path = (0.2 + 0.6 * torch.rand(2, 2, 5, 6, dtype=torch.double, generator=generator)).requires_grad_()
-    front = torch.randn(2, 1, 5, 6, dtype=torch.double, generator=generator, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *inputs: splat(*inputs)[0], (frame, path, front))
+    moved, covered = splat(frame, path)
+    assert moved[0, 0, 0, 2] == pytest.approx(4, abs=0.02)
+    assert covered[0, 0, 0].tolist() == [0, 1, 1]
 
 
 def test_splatting_keeps_what_a_mixture_loses() -> None:
@@ -230,41 +240,69 @@ def test_splatting_keeps_what_a_mixture_loses() -> None:
     assert abs(kept[1] - 1) < abs(kept[0] - 1)
 
 
-LAYOUTS = [[0, 1], [T - 2, T - 1], [0, T - 1], [1, 3]]
+LAYOUTS = pytest.mark.parametrize("positions", [[0, 1], [T - 2, T - 1], [0, T - 1], [1, 3]])
 
 
-@pytest.mark.parametrize("positions", LAYOUTS)
+@LAYOUTS
 @pytest.mark.parametrize("step", [(0, 1), (-1, 1)])
 def test_what_moves_evenly_goes_no_other_way(step: tuple[int, int], positions: list[int]) -> None:
     """The paths of things that are not learned yet go straight on: right where they did, forwards and backwards."""
-    skip, clip = SplattingSkip(T, PATCH, RADIUS), bright(step)
-    other = bright((step[0], -step[1]))
-    error = skip.path_error((clip + 1) / 0.3, shown(skip, clip, [positions]))
+    skip, clip, other = made(SplattingSkip), bright(step), bright((step[0], -step[1]))
+    error = skip.path_error(shown(skip, clip, [positions], truth=clip).evidence)
     assert error < 0.25
-    assert skip.path_error((other + 1) / 0.3, shown(skip, clip, [positions])) > 2 * error + 0.5
+    assert skip.path_error(shown(skip, clip, [positions], truth=other).evidence) > 2 * error + 0.5
 
 
 def test_one_known_frame_tells_of_no_path() -> None:
-    skip, clip = SplattingSkip(T, PATCH, RADIUS), bright((1, 1), batch=2)
-    assert not skip.path_error((clip + 1) / 0.3, shown(skip, clip, [[0, ABSENT], [ABSENT, ABSENT]])).any()
+    """It stays, as the film has nothing else, and there is nothing to learn from it."""
+    skip, clip = made(SplattingSkip), bright((1, 1), batch=2)
+    torch.nn.init.normal_(skip.paths[-1].weight)
+    evidence = shown(skip, clip, [[0, ABSENT], [ABSENT, ABSENT]], truth=clip).evidence
+    assert not skip.path_error(evidence).any()
+    torch.testing.assert_close(evidence.film[0], _standardised(clip[0, :1]).expand_as(clip[0]))
+    assert not evidence.film[1].any()
+    assert evidence.covered.mean((1, 2, 3, 4)).tolist() == [1, 0]
+
+
+def test_before_the_first_known_frame_nothing_is_known() -> None:
+    skip, clip = made(SplattingSkip), bright((0, 1))
+    covered = shown(skip, clip, [[2, 3]]).evidence.covered.mean((0, 2, 3, 4))
+    assert covered[:2].tolist() == [0, 0]
+    assert covered[2:4].tolist() == [1, 1]
+    assert covered[4:].min() > 0.7
+
+
+def turning() -> torch.Tensor:
+    """A square that goes two steps, one back, and stops."""
+    there = bright((0, 1), frames=4)
+    return torch.cat([there[:, :3], there[:, 1:2].repeat(1, T - 3, 1, 1, 1)], dim=1)
+
+
+def test_in_training_the_film_goes_the_true_ways() -> None:
+    skip, clip = made(SplattingSkip), turning()
+    told, told_not = (
+        (shown(skip, clip, [[1, 2]], truth).evidence.film - _standardised(clip))[:, 3:].square().mean()
+        for truth in (clip, None)
+    )
+    assert told < 0.3 * told_not
 
 
 def test_things_learn_where_they_turn_round() -> None:
     """From true clips alone: pixels that were carried to a wrong place do not tell where the right one was."""
-    turns = bright((0, 1), frames=4)
-    clip = torch.cat([turns[:, :3], turns[:, 1:2].repeat(1, T - 3, 1, 1, 1)], dim=1)  # there, back, and stop
+    clip = turning()
     torch.manual_seed(0)
-    skip = SplattingSkip(T, PATCH, RADIUS)
-    context, optimizer = shown(skip, clip, [[1, 2]]), torch.optim.Adam(skip.parameters(), 1e-2)
+    skip = made(SplattingSkip)
+    context, optimizer = shown(skip, clip, [[1, 2]], truth=clip), torch.optim.Adam(skip.parameters(), 1e-2)
     errors = []
     for _ in range(60):
-        errors.append(skip.path_error((clip + 1) / 0.3, context))
+        errors.append(skip.path_error(context.evidence))
         optimizer.zero_grad()
         errors[-1].sum().backward()
         optimizer.step()
     assert errors[-1] < 0.3 * errors[0]
     before, after = (
-        (unanswered(each, clip, context) - clip).square().mean() for each in (SplattingSkip(T, PATCH, RADIUS), skip)
+        (unanswered(each, clip, shown(each, clip, [[1, 2]])) - clip)[:, 3:].square().mean()
+        for each in (made(SplattingSkip), skip)
     )
     assert after < 0.5 * before
 
@@ -274,12 +312,12 @@ def test_a_model_learns_the_paths_of_things_from_tracks_and_from_nothing_else() 
     torch.manual_seed(0)
     model = build(config)
     clip = torch.rand(1, config.clip_frames, 1, *config.image_size) * 2 - 1
-    context = model.prepare(local_context(clip, torch.tensor([[0, 1]]), model.remember(None)))
+    context = model.prepare(local_context(clip, torch.tensor([[0, 1]]), model.remember(None)), truth=clip)
     model(torch.randn_like(clip), torch.tensor([999]), context).square().mean().backward()
     assert all(parameter.grad is None for parameter in model.motion.parameters())
-    model.path_loss(clip, context).sum().backward()
+    model.path_loss(context).sum().backward()
     assert model.motion.paths[-1].bias.grad.any()
-    assert not build(replace(config, motion_splat=False)).path_loss(clip, context).any()
+    assert build(replace(config, motion_splat=False)).path_loss(context) == 0
 
 
 def test_forward_moving_is_for_lgcvd_with_motion() -> None:
@@ -292,5 +330,5 @@ def test_means_are_the_means_of_pooling() -> None:
     maps = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
     for box in (3, 15):
         expected = F.avg_pool2d(maps, box, stride=1, padding=box // 2, count_include_pad=False)
-        torch.testing.assert_close(_pooled(maps, box), expected)
-    torch.testing.assert_close(_of_patches(maps, 2), F.avg_pool2d(maps, 2))
+        torch.testing.assert_close(pooled_over(maps, box), expected)
+    torch.testing.assert_close(of_patches(maps, 2), F.avg_pool2d(maps, 2))

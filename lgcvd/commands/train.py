@@ -182,7 +182,7 @@ class Train:
         different = "; ".join(differences(asdict(start.config), asdict(model.config)))
         weights = start.state_dict()
         try:
-            anew = _as_far_as_they_fit(weights, model.state_dict())
+            anew = _as_far_as_they_fit(weights, model)
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(f"the weights of {self.init} do not fit ({different}): set the model's options.") from error
@@ -225,11 +225,14 @@ class Train:
         )
 
 
-def _as_far_as_they_fit(weights: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
-    """Change ``weights`` to fit a model with ``own`` that has another motion skip.
+def _as_far_as_they_fit(weights: dict[str, Tensor], model: VideoDenoiser) -> list[str]:
+    """Change ``weights`` to fit a ``model`` that has another motion skip.
 
-    The skip's weights, the last layer, and further inputs of the first one are ``own``. Returned is which these are.
+    The skip's weights, and what the first and the last layer have for it, are the model's own. Returned is which layers
+    these are.
     """
+    own, skip = model.state_dict(), model.motion
+    seen, answered = (skip.channels_in, skip.channels_out) if skip else (0, 0)
     for name in weights.keys() - own.keys():
         if name.startswith(SKIP):
             del weights[name]
@@ -237,8 +240,10 @@ def _as_far_as_they_fit(weights: dict[str, Tensor], own: dict[str, Tensor]) -> l
     anew = [name for name in anew if name not in weights or weights[name].shape != own[name].shape]
     for name in anew:
         fitting = own[name].clone()
-        if name == FIRST_LAYER:
-            fitting[:, : weights[name].shape[1]] = weights[name]
+        axis, extra = (1, seen) if name == FIRST_LAYER else (0, answered)
+        common = fitting.shape[axis] - extra
+        if not name.startswith(SKIP) and weights[name].shape[axis] >= common:
+            fitting.narrow(axis, 0, common).copy_(weights[name].narrow(axis, 0, common))
         weights[name] = fitting
     return anew
 
