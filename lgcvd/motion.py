@@ -10,6 +10,7 @@ trust it. It has no weights of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import wraps
 from itertools import product
 
@@ -35,7 +36,8 @@ def in_full_precision(method):
 
     @wraps(method)
     def called(self, tensor: Tensor, *args):
-        with torch.autocast(tensor.device.type, enabled=False):
+        kind = tensor.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             return method(self, tensor, *args)
 
     return called
