@@ -68,8 +68,9 @@ class ModelConfig:
     """Pixels between neighbouring displacements of it: 2 reaches twice as far at the same cost."""
     motion_sharpness: float = 1.0
     """How much more decided the motion skip is outside of training than in it."""
-    motion_splat: bool = False
-    """Whether patches say where they go (``lgcvd.splatting``), and not where they come from; LGC-VD only."""
+    motion_things: int = 0
+    """How many things of the known frames are carried forwards (``lgcvd.splatting``); 0 asks patches where they come
+    from. LGC-VD only."""
     timesteps: int = 1000
     """Length of the diffusion."""
     betas: Literal["cosine", "linear"] = "cosine"
@@ -107,8 +108,8 @@ class ModelConfig:
             )
         if self.motion_stride < 1 or self.motion % self.motion_stride:
             raise UserError(f"motion must be a multiple of motion_stride, not {self.motion} and {self.motion_stride}.")
-        if self.motion_splat and (self.kind != "lgcvd" or not self.motion):
-            raise UserError("motion_splat is for models of the kind lgcvd that have motion.")
+        if self.motion_things and (self.kind != "lgcvd" or not self.motion):
+            raise UserError("motion_things is for models of the kind lgcvd that have motion.")
         if self.data_std <= 0:
             raise UserError(f"data_std must be positive, not {self.data_std}.")
         if not self.multipliers or min(self.multipliers) < 1:
@@ -280,6 +281,7 @@ PRESETS: dict[str, Preset] = {
             data_std=0.40,
             motion=4,
             motion_sharpness=4.0,
+            motion_things=2,
         ),
         replace(SMALL, iterations=20_000, single_stage=14_000, cooldown=2500),
     ),
@@ -336,7 +338,14 @@ def _mcvd(preset: Preset, kind: Kind, dim: int) -> Preset:
     """
     ours = preset.model
     return Preset(
-        replace(ours, kind=kind, dim=dim, future_frames=ours.context_frames, spatin_width=max(8, ours.dim // 2)),
+        replace(
+            ours,
+            kind=kind,
+            dim=dim,
+            future_frames=ours.context_frames,
+            spatin_width=max(8, ours.dim // 2),
+            motion_things=0,
+        ),
         replace(in_one_stage(preset.train, "block_masking"), tasks=MASKED_BLOCKS),
     )
 

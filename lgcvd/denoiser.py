@@ -90,7 +90,7 @@ class VideoDenoiser(
         """
         if self.motion is None or context.evidence:
             return context
-        told = (self._standardise(truth),) if self.config.motion_splat and truth is not None else ()
+        told = (self._standardise(truth),) if self.config.motion_things and truth is not None else ()
         return replace(context, evidence=self.motion.evidence(*self._shown(context), *told))
 
     def path_loss(self, context: Context) -> Tensor | float:
@@ -98,7 +98,7 @@ class VideoDenoiser(
 
         The context was prepared with the truth.
         """
-        return PATH_WEIGHT * self.motion.path_error(context.evidence) if self.config.motion_splat else 0.0
+        return PATH_WEIGHT * self.motion.path_error(context.evidence) if self.config.motion_things else 0.0
 
     @abstractmethod
     def _shown(self, context: Context) -> tuple[Tensor, Tensor]:

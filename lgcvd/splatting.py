@@ -1,9 +1,10 @@
 """The motion skip forwards: things of the known frames go on along paths, and the network completes the film.
 
 ``MotionSkip`` asks every patch of a new frame where it comes from. What is unsure of it comes out mixed, from frame to
-frame anew, and thin things dissolve. Here the pixels of the last known frame are carried along paths (splatting:
-Niklaus and Liu 2020): nothing is lost on the way but what leaves the picture or goes behind something else. The network
-is shown the film that comes of it, and says what of it stands and what is painted instead.
+frame anew, and thin things dissolve. Here the known frames are taken apart into things, each of which moves as a whole
+(layers: Wang and Adelson 1994) and is carried along its path (splatting: Niklaus and Liu 2020): nothing is lost on the
+way but what leaves the picture or goes behind something else. The network is shown the film that comes of it, and says
+what of it stands and what is painted instead.
 """
 
 from __future__ import annotations
@@ -17,64 +18,72 @@ from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
 from lgcvd.context import Context, Evidence
-from lgcvd.motion import BOXES, FIRST_GATE, MotionSkip, displaced, in_full_precision, of_patches, pooled_over
+from lgcvd.motion import FIRST_GATE, MotionSkip, displaced, in_full_precision, pooled_over
 
 ALIKE = 0.3
 """Variance, in standardised pixels, at which two patches count for a third of two equal ones."""
 
-FEW = 1e-2
-"""Mean of votes, in squared standardised pixels, that is as good as none."""
+FITS = 0.5
+"""A patch goes along a displacement if it looks at least this much as alike as along its best one."""
 
-GAIN = 4.0
-"""Of the logarithms of votes: what most vote for is far likelier than what few do."""
+STANDS_OUT = 1.0
+"""Pixels farther from the mean, in standard deviations, are what a thing consists of."""
 
-DECIDED = 4.0
-"""How much more decided patches are which way they go than which way they came: they must not be torn."""
+NEAR = 5
+"""Side of the window, in pixels, in which things that show the same pixel are compared."""
+
+ALSO_OF = 0.3
+"""What may be of several things is of those that have around it this share, or more, of what the foremost has."""
 
 FRONT = 2.0
 """How much in front what stands out from the mean is, by standardised pixel."""
+
+EVEN = 0.01
+"""What it costs in tracking, by pixel, to move otherwise than before: so little that only equals are decided by it."""
 
 WIDTH = 128
 """Of the network that says how things go on."""
 
 PIXELS = 1 / 4
-"""Scale of what ``SplattingSkip.paths`` is told: of the size of 1, and one pixel makes a difference."""
+"""Scale of what ``SplattingSkip.paths`` is told and says: of the size of 1, and one pixel makes a difference."""
 
 
 @dataclass(frozen=True)
 class Carried(Evidence):
-    """What the known frames tell, and the film that it makes; n displacements, h x w patches.
+    """What the known frames tell, and the film that it makes; n things, times as in the scan.
 
-    things: what moved along each displacement, (B, n, 6) numbers for ``SplattingSkip.paths``.
-    bases: for every step of the scan, the place of the frame that is known last, (B, T - 1).
-    film: the known frames, carried on, (B, T, C, H, W), standardised, in the order of the clip.
+    things: numbers for ``SplattingSkip.paths``, (B, n, 6): how far a thing goes in a frame and where its middle is, y
+        and x in ``PIXELS``; its share of all that stands out; the place of the frame that is known last.
+    reference: that place, (B,).
+    film: the things, carried on, (B, T, C, H, W), standardised, in the order of the clip.
     covered: where there is something of them, (B, T, 1, H, W), 0 or 1.
-    tracks: in training, for every step of the scan, how much of each thing went how far since the frame that is known
-        last: (B, T - 1, 2, n, bins); y and x, and a bin a pixel, no motion in the middle.
+    ways: in training, how far from there each thing truly is, (B, T, n, 2), y and x in pixels.
     """
 
     things: Tensor | None = None
-    bases: Tensor | None = None
+    reference: Tensor | None = None
     film: Tensor | None = None
     covered: Tensor | None = None
-    tracks: Tensor | None = None
+    ways: Tensor | None = None
 
 
 class SplattingSkip(MotionSkip):
-    """Completes a painted clip by moving on the pixels of the frame that is known last.
+    """Completes a painted clip by moving on the things of the known frames.
 
-    What moves alike is one thing (the Gestalt law of common fate). From how it moved and where its middle is, a small
-    network of its own, ``paths``, says how it goes on: evenly, until it slows down, turns round, bounces. It learns
-    from where the patches of true clips went, tracked from frame to frame by block matching (``path_error``): the error
-    of pixels does not tell one that is carried to a wrong place where the right one was. While training, the film that
-    the large network is shown goes the true ways (teacher forcing, Williams and Zipser 1989), where neighbouring frames
-    are known: a network that meets things in wrong places learns to fade them out.
+    What moves alike is one thing (the Gestalt law of common fate); its pixels are what the known frames show alike when
+    they are moved along. Things may hide each other: a pixel can be of several. From how a thing moved and where its
+    middle is, a small network of its own, ``paths``, says how it goes on: evenly, until it slows down, turns round,
+    bounces. It learns from where things went in true clips, tracked from frame to frame by matching (``path_error``):
+    the error of pixels does not tell one that is carried to a wrong place where the right one was. While training, the
+    film that the large network is shown goes the true ways (teacher forcing, Williams and Zipser 1989): a network that
+    meets things in wrong places learns to fade them out.
     """
 
     def __init__(self, config: ModelConfig):
         radius, stride = config.motion, config.motion_stride
         super().__init__(config.clip_frames, config.patch_size, radius, config.motion_sharpness, stride)
         self.channels, self.mean, self.std = config.channels, config.data_mean, config.data_std
+        self.count = config.motion_things
         self.paths = nn.Sequential(
             *(nn.Linear(6, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()),
             nn.Linear(WIDTH, 2 * (self.clip_frames - 1)),
@@ -101,34 +110,27 @@ class SplattingSkip(MotionSkip):
         """
         order, known, reference, backwards = self._scan(positions)
         backwards = backwards[:, None, None, None, None]
-        agreement = self.agreement(frames, positions)
-        likely = _likely(agreement[:, 0], agreement[:, 1])
-        bases = [torch.where(known & (order < i), order, 0).amax(1) for i in range(1, self.clip_frames)]
-        bases = torch.stack(bases, dim=1)  # (B, T - 1): the frame that is known last
-        offsets = torch.div(
-            self._steps((bases - reference[:, None]).flatten()), self.patch, rounding_mode="floor"
-        ).unflatten(0, bases.shape)
-        along = [_moved(likely, offsets[:, i]) for i in range(self.clip_frames - 1)]
-        things, tracks = self._things(likely, agreement[:, 1], reference), None
-        steps = torch.arange(1, self.clip_frames, device=bases.device) - bases
-        straight = -(steps[..., None, None] * self.displacements).to(frames)  # (B, T - 1, n, 2)
-        if truth is None:
-            far = self._far(things, bases)
-        else:
-            truth = torch.where(backwards, truth.flip(1), truth)
-            tracks = self._tracks(truth, along, bases, order, known)
-            total = tracks.sum(-1, keepdim=True)
-            middle = (tracks.cumsum(-1) < total / 2).sum(-1) - tracks.shape[-1] // 2  # medians
-            true = middle.transpose(2, 3).to(frames).where(total.squeeze(-1).transpose(2, 3) > FEW, straight)
-            neighbours = (known & (order == reference[:, None] - 1)).any(1)  # else motion can hardly be told
-            far = true.where(neighbours[:, None, None, None], self._far(things, bases))
-        far = far.where((known.sum(1) > 1)[:, None, None, None], straight)
-        film, covered = self._film(frames, far, along, order, known, bases)
-        film, covered = (torch.where(backwards, each.flip(1), each) for each in (film, covered))
+        enough = (known.sum(1) > 1)[:, None, None]  # one frame tells of no motion: all of it stays
+        moves = self._moves(self.agreement(frames, positions)) * enough
+        pixels, kept = self._layers(frames, order, known, reference, moves)
+        mass = kept * _standing_out(pixels) * enough[..., None]
+        things, ways = self._told(moves, mass, reference), None
+        if truth is not None:
+            ways = self._ways(pixels, mass, moves, reference, torch.where(backwards, truth.flip(1), truth))
+        far = (self._far(things, reference) if ways is None else ways) * enough[..., None]
+        film, covered = [], []
+        for i in range(self.clip_frames):
+            here = known & (order == i)
+            moved, lands = splat(pixels, kept, far[:, i].round().long())
+            there = here.any(1)[:, None, None, None]
+            film.append(torch.where(there, (frames * here[:, :, None, None, None]).sum(1), moved))
+            covered.append((there | lands) & known.any(1)[:, None, None, None])
+        film, covered = torch.stack(film, dim=1), torch.stack(covered, dim=1).to(frames)
+        film, covered = (torch.where(backwards, each.flip(1), each) for each in (film * covered, covered))
         seen = rearrange(
             torch.cat([film, covered], dim=2), "b t c (h p) (w q) -> b (t c p q) h w", p=self.patch, q=self.patch
         )
-        return Carried(seen.contiguous(memory_format=torch.channels_last), (), things, bases, film, covered, tracks)
+        return Carried(seen.contiguous(memory_format=torch.channels_last), (), things, reference, film, covered, ways)
 
     @in_full_precision
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
@@ -149,134 +151,117 @@ class SplattingSkip(MotionSkip):
     def path_error(self, evidence: Carried) -> Tensor:
         """How far from where they went ``paths`` says that things go: pixels along each axis, means of each clip, (B,).
 
-        The evidence is one with tracks; clips of which fewer than two frames are known have no error.
+        The evidence is one with ways; clips of which fewer than two frames are known have no error.
         """
         with torch.autocast(evidence.things.device.type, enabled=False):
-            tracks, said = evidence.tracks, self._far(evidence.things, evidence.bases).transpose(2, 3)
-            bins = torch.arange(tracks.shape[-1], device=said.device) - tracks.shape[-1] // 2
-            weight = tracks * tracks.sum(-1, keepdim=True)  # large things count more
-            off = weight * (said[..., None] - bins).abs()
-            return off.flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1e-6)
+            off = (self._far(evidence.things, evidence.reference) - evidence.ways).abs().mean(3)
+            after = self._since(evidence.reference) > 0
+            weight = evidence.things[:, None, :, 4] * after[:, :, None]  # large things count more
+            return (weight * off).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
 
-    def _things(self, likely: Tensor, bright: Tensor, reference: Tensor) -> Tensor:
-        """Of what moved along each displacement: how far and where its middle is, in ``PIXELS``, its share of all, and
-        the place in the scan of the frame where that was seen."""
-        height, width = likely.shape[-2:]
-        mass = likely.softmax(1) * bright
-        total = mass.sum((2, 3))
-        y, x = (torch.arange(size).to(mass) - (size - 1) / 2 for size in (height, width))  # from the picture's middle
-        middle = torch.stack([(mass.sum(3) * y).sum(2), (mass.sum(2) * x).sum(2)], dim=-1)
-        middle = self.patch * middle / total.clamp(min=1e-6)[..., None]
-        share = total / total.sum(1, keepdim=True).clamp(min=1e-6)
-        moved, place = -self.displacements.expand_as(middle), reference[:, None].expand_as(share)
-        return torch.cat([PIXELS * moved, PIXELS * middle, share[..., None], place[..., None]], dim=2)
+    def _since(self, reference: Tensor) -> Tensor:
+        """How many frames of the scan lie between each and the one that is known last, (B, T)."""
+        return torch.arange(self.clip_frames, device=reference.device) - reference[:, None]
 
-    def _far(self, things: Tensor, bases: Tensor) -> Tensor:
-        """How far things go by ``paths`` from the frame that is known last to every other: (B, T - 1, n, 2)."""
-        steps = self.paths(things).unflatten(2, (-1, 2)).transpose(1, 2) - self.displacements
-        since_first = F.pad(steps, (0, 0, 0, 0, 1, 0)).cumsum(1)
-        return since_first[:, 1:] - since_first[torch.arange(len(bases), device=bases.device)[:, None], bases]
+    def _moves(self, agreement: Tensor) -> Tensor:
+        """How far each thing goes in a frame, (B, n, 2): what explains most bright patches, then most of the others."""
+        votes = (agreement[:, 0] / ALIKE).exp() * agreement[:, 1]
+        best = votes.amax(1)
+        left, moves = torch.ones_like(best), []
+        for _ in range(self.count):
+            chosen = (votes * left[:, None]).sum((2, 3)).argmax(1)
+            moves.append(-self.displacements[chosen])
+            left = left * (votes[torch.arange(len(votes), device=votes.device), chosen] < FITS * best)
+        return torch.stack(moves, dim=1)
 
-    def _tracks(self, clip: Tensor, along: list[Tensor], bases: Tensor, order: Tensor, known: Tensor) -> Tensor:
-        """``Carried.tracks``."""
-        motions, bright = self._motions(clip), of_patches(clip.square().mean(2), self.patch)
-        batch, enough = torch.arange(len(clip), device=clip.device), known.sum(1) > 1
-        farthest = self.radius * (self.clip_frames - 1)
-        went, tracks = torch.zeros_like(motions[:, 0]), []
-        for i in range(1, self.clip_frames):
-            here = (known & (order == i)).any(1)
-            went = went + _at(motions[:, i - 1], torch.div(went, self.patch, rounding_mode="floor"))
-            mass = along[i - 1].softmax(1) * bright[batch, bases[:, i - 1]][:, None]
-            mass = mass * (enough & ~here)[:, None, None, None]
-            bins = F.one_hot(went.flatten(2) + farthest, 2 * farthest + 1).to(mass)
-            tracks.append(mass.flatten(2)[:, None] @ bins)
-            went = torch.where(here[:, None, None, None], 0, went)
-        return torch.stack(tracks, dim=1)
-
-    def _motions(self, clip: Tensor) -> Tensor:
-        """How far every patch goes to the next frame, by block matching: (B, T - 1, 2, h, w) integers."""
-        before, after = clip[:, :-1].flatten(0, 1), clip[:, 1:].flatten(0, 1)
-        height, width = before.shape[2:]
-        padded = F.pad(after, (self.radius,) * 4, mode="replicate")
-        maps = []
-        for y, x in (self.displacements + self.radius).tolist():
-            near = padded[..., y : y + height, x : x + width]
-            squares = ((near - before).square(), (near + before).square())
-            maps.append(torch.stack([of_patches(square, self.patch).mean(1) / 4 for square in squares]))
-        difference, brightness = torch.stack(maps, dim=2)
-        best = _likely(-difference, brightness).argmax(1)
-        return self.displacements[best].permute(0, 3, 1, 2).unflatten(0, (len(clip), -1))
-
-    def _film(
-        self, frames: Tensor, far: Tensor, along: list[Tensor], order: Tensor, known: Tensor, bases: Tensor
+    def _layers(
+        self, frames: Tensor, order: Tensor, known: Tensor, reference: Tensor, moves: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Film and cover, in the order of the scan."""
-        film, covered = [], []
-        for i in range(self.clip_frames):
-            here = _frame_at(frames, known & (order == i))
-            if i:
-                start, exists = _frame_at(frames, known & (order == bases[:, i - 1, None]))
-                path = torch.einsum("bnhw,bnc->bchw", (DECIDED * along[i - 1]).softmax(1), far[:, i - 1]).round().long()
-                path = path.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-                moved, lands = splat(start, path)
-                here = [
-                    torch.where(here[1], there, each) for there, each in zip(here, (moved, lands * exists), strict=True)
-                ]
-            film.append(here[0])
-            covered.append(here[1].to(frames).expand_as(frames[:, 0, :1]))
-        return torch.stack(film, dim=1) * torch.stack(covered, dim=1), torch.stack(covered, dim=1)
+        """What each thing looks like in the frame that is known last, (B, n, C, H, W), and where it is, (B, n, H, W).
+
+        A pixel of a thing is the one nearest to the mean of those that the known frames show for it: all of them show
+        what the thing shows, or something in front of it.
+        """
+        pixels, least = None, None
+        for k, frame in enumerate(frames.unbind(1)):
+            moved = displaced(frame, (order[:, k] - reference)[:, None, None] * moves)
+            bright = moved.abs().mean(2, keepdim=True).where(known[:, k, None, None, None, None], torch.inf)
+            pixels = moved if k == 0 else torch.where(bright < least, moved, pixels)
+            least = bright if k == 0 else torch.minimum(bright, least)
+        least = least[:, :, 0].nan_to_num(posinf=0)
+        others = [least[:, torch.arange(self.count) != n].amax(1) if self.count > 1 else 0 for n in range(self.count)]
+        alone = torch.stack([(least[:, n] - other).relu() for n, other in enumerate(others)], dim=1)
+        around = pooled_over(alone, NEAR)
+        return pixels, (around >= ALSO_OF * around.amax(1, keepdim=True)).to(pixels)
+
+    def _told(self, moves: Tensor, mass: Tensor, reference: Tensor) -> Tensor:
+        """``Carried.things``."""
+        total = mass.sum((2, 3))
+        y, x = (torch.arange(size).to(mass) - (size - 1) / 2 for size in mass.shape[2:])  # from the picture's middle
+        middle = torch.stack([(mass.sum(3) * y).sum(2), (mass.sum(2) * x).sum(2)], dim=-1)
+        middle = middle / total.clamp(min=1e-6)[..., None]
+        share = total / total.sum(1, keepdim=True).clamp(min=1e-6)
+        place = reference[:, None].expand_as(share)
+        return torch.cat([PIXELS * moves, PIXELS * middle, share[..., None], place[..., None]], dim=2)
+
+    def _far(self, things: Tensor, reference: Tensor) -> Tensor:
+        """How far from the frame that is known last things are by ``paths``, (B, T, n, 2): evenly before, then not."""
+        moves = things[:, None, :, :2]
+        steps = moves + self.paths(things).unflatten(2, (-1, 2)).transpose(1, 2)
+        far = F.pad(steps, (0, 0, 0, 0, 1, 0)).cumsum(1)
+        far = far - far[torch.arange(len(far), device=far.device), reference][:, None]
+        since = self._since(reference)[:, :, None, None]
+        return torch.where(since > 0, far, since * moves) / PIXELS
+
+    def _ways(self, pixels: Tensor, mass: Tensor, moves: Tensor, reference: Tensor, clip: Tensor) -> Tensor:
+        """``Carried.ways``: evenly before the frame that is known last, then as the clip shows each thing, found by
+        the least mean square difference of what it consists of."""
+        since, ways = self._since(reference)[..., None, None], []
+        went, step, size = torch.zeros_like(moves), moves, [side + 2 * self.radius for side in clip.shape[-2:]]
+        weight = mass / mass.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        spectra = [torch.fft.rfft2(each, size).conj() for each in (weight[:, :, None], weight[:, :, None] * pixels)]
+        for i, frame in enumerate(clip.unbind(1)):
+            there = displaced(F.pad(frame, (self.radius,) * 4, mode="replicate"), went)
+            crossed = torch.fft.rfft2(there.square()) * spectra[0] - 2 * torch.fft.rfft2(there) * spectra[1]
+            corner = torch.fft.irfft2(crossed, size)[..., : 2 * self.radius + 1, : 2 * self.radius + 1]
+            differs = corner[..., :: self.stride, :: self.stride].mean(2).flatten(2)
+            uneven = (self.displacements - step[:, :, None]).abs().sum(3)
+            found = self.displacements[(differs + EVEN * uneven).argmin(2)]
+            step = torch.where(since[:, i] > 0, found, moves)
+            went = torch.where(since[:, i] > 0, went + step, since[:, i] * moves)
+            ways.append(went)
+        return torch.stack(ways, dim=1).to(pixels)
 
 
-def splat(frame: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
-    """``frame`` (B, C, H, W), standardised, with every pixel ``path`` (B, 2, H, W) integers farther (y and x).
+def splat(pixels: Tensor, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """One frame (B, C, H, W) of all things, each ``far`` (B, n, 2) pixels away (y and x, integers).
 
-    Where several pixels land, what stands out from the mean is in front. The second is where any landed,
-    (B, 1, H, W), 0 or 1.
+    pixels: (B, n, C, H, W), standardised. kept: which of them there are, (B, n, H, W), 0 or 1. Where several pixels
+    land, what stands out from the mean is in front. The second is where any landed, (B, 1, H, W), bool.
     """
-    height, width = frame.shape[2:]
-    weight = (FRONT * frame.abs().mean(1, keepdim=True)).exp()
-    carried = torch.cat([frame * weight, weight], dim=1).flatten(2)
-    y = (torch.arange(height, device=path.device)[:, None] + path[:, 0]).flatten(1)
-    x = (torch.arange(width, device=path.device) + path[:, 1]).flatten(1)
+    height, width = pixels.shape[-2:]
+    weight = ((FRONT * pixels.abs().mean(2)).exp() * kept)[:, :, None]
+    y = (torch.arange(height, device=far.device) + far[..., :1])[..., :, None]
+    x = (torch.arange(width, device=far.device) + far[..., 1:])[..., None, :]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    landed = torch.zeros_like(carried).scatter_add(2, place[:, None].expand_as(carried), carried * inside[:, None])
-    total, weights = landed.unflatten(2, (height, width)).split([frame.shape[1], 1], dim=1)
-    return total / weights.clamp(min=1e-6), (weights > 0).to(frame)
+    place = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)
+    carried = (torch.cat([pixels * weight, weight], dim=2) * inside[:, :, None]).transpose(1, 2).flatten(2)
+    landed = carried.new_zeros(*carried.shape[:2], height * width)
+    landed = landed.scatter_add(2, place[:, None].expand_as(carried), carried).unflatten(2, (height, width))
+    total, weights = landed.split([pixels.shape[2], 1], dim=1)
+    return total / weights.clamp(min=1e-6), weights > 0
 
 
 def motion_skip(config: ModelConfig, frames: int) -> MotionSkip | None:
     """The skip that ``config`` asks for, over a clip of so many frames; None where all is painted."""
     if not config.motion:
         return None
-    if config.motion_splat:
+    if config.motion_things:
         return SplattingSkip(config)
     return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness, config.motion_stride)
 
 
-def _likely(difference: Tensor, brightness: Tensor) -> Tensor:
-    """Logits of every displacement, (B, n, h, w): how many patches around vote for it, bright ones that look alike."""
-    votes = (difference / ALIKE).exp() * brightness
-    return GAIN * sum(torch.log1p(pooled_over(votes, box) / FEW) for box in BOXES)
-
-
-def _moved(maps: Tensor, offsets: Tensor) -> Tensor:
-    """Every map of (B, n, h, w) read its own of ``offsets`` (B, n, 2) patches away."""
-    if maps.is_cpu and not offsets.any():
-        return maps
-    return displaced(maps.flatten(0, 1)[:, None], offsets.flatten(0, 1)[:, None]).view(maps.shape)
-
-
-def _frame_at(frames: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-    """The frame of (B, K, C, H, W) that ``which`` (B, K) says, zeros where none, and whether there is one."""
-    which = which[:, :, None, None, None]
-    return (frames * which).sum(1), which.any(1)
-
-
-def _at(maps: Tensor, path: Tensor) -> Tensor:
-    """``maps`` (B, C, h, w) read, in every patch, as many patches away as ``path`` (B, 2, h, w), integers, says."""
-    height, width = maps.shape[2:]
-    y = (torch.arange(height, device=path.device)[:, None] + path[:, 0]).clamp(0, height - 1)
-    x = (torch.arange(width, device=path.device) + path[:, 1]).clamp(0, width - 1)
-    places = (y * width + x).flatten(1)[:, None].expand(-1, maps.shape[1], -1)
-    return maps.flatten(2).gather(2, places).view_as(maps)
+def _standing_out(pixels: Tensor) -> Tensor:
+    """How far each pixel of (..., C, H, W) is from the mean, 0 where that is not far: (..., H, W)."""
+    far = pixels.abs().mean(-3)
+    return far * (far > STANDS_OUT)
