@@ -15,9 +15,6 @@ from lgcvd.context import PAPER_TASKS, Context, offered
 from lgcvd.motion import MotionSkip
 from lgcvd.schedule import Schedule
 
-PATH_WEIGHT = 0.01
-"""Loss of a pixel that a thing is said to go astray: as much as a rough prediction costs in all."""
-
 
 @dataclass(frozen=True)
 class About:
@@ -86,19 +83,12 @@ class VideoDenoiser(
     def prepare(self, context: Context, truth: Tensor | None = None) -> Context:
         """``context`` with all that does not depend on the noise: else every forward pass works it out anew.
 
-        truth: in training, the true clip (B, T, C, H, W) in [-1, 1], for a motion skip that learns the paths of things.
+        truth: in training, the true clip (B, T, C, H, W) in [-1, 1]: what a motion skip carries goes its true ways.
         """
         if self.motion is None or context.evidence:
             return context
         told = (self._standardise(truth),) if self.config.motion_things and truth is not None else ()
         return replace(context, evidence=self.motion.evidence(*self._shown(context), *told))
-
-    def path_loss(self, context: Context) -> Tensor | float:
-        """What it costs that the motion skip is wrong about the paths of things, where it learns them: (B,), or 0.
-
-        The context was prepared with the truth.
-        """
-        return PATH_WEIGHT * self.motion.path_error(context.evidence) if self.config.motion_things else 0.0
 
     @abstractmethod
     def _shown(self, context: Context) -> tuple[Tensor, Tensor]:

@@ -100,8 +100,12 @@ class MotionSkip(nn.Module):
         """
         order, known, reference, _ = self._scan(positions)
         frames = frames * known[:, :, None, None, None]
-        places = [self._steps(reference - order[:, k]) for k in range(frames.shape[1])]
-        moved = [displaced(frames[:, k], place) for k, place in enumerate(places)]
+        count = torch.where(known, reference[:, None] - order, 0)
+        since, slots = count.sort(dim=1)  # what stands at the reference comes first, and is not moved
+        frames = frames.gather(1, slots[:, :, None, None, None].expand_as(frames))
+        first, *others = frames.unbind(1)
+        moved = [displaced(frame, self._steps(steps)) for frame, steps in zip(others, since.unbind(1)[1:], strict=True)]
+        moved = [first[:, None].expand(-1, len(self.displacements), -1, -1, -1), *moved]
         count = known.sum(1).clamp(min=2)[:, None, None, None, None]
         mean_square = (sum(moved) / count).square_().mean(2)
         difference = mean_square - (sum(m.square() for m in moved) / count).mean(2)

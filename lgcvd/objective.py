@@ -209,7 +209,7 @@ class TwoStage:
         context = model.prepare(context, truth=x0)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
-        return loss + model.path_loss(context), schedule.x0(x_t, velocity, t)
+        return loss, schedule.x0(x_t, velocity, t)
 
 
 def _rows_that_are(row: list[int], positions: Tensor) -> Tensor:

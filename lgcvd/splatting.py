@@ -44,6 +44,15 @@ EVEN = 0.01
 WIDTH = 128
 """Of the network that says how things go on."""
 
+WAYS = 8
+"""Ways along each axis that a thing may go on, of which it goes the likeliest."""
+
+OTHERS = 0.02
+"""Of the error of all ways, beside that of the best: without it, ways that are never best would stay as they are."""
+
+CHOICE = 0.1
+"""Of the cross-entropy of which way it will be, against the error of that way in pixels."""
+
 PIXELS = 1 / 4
 """Scale of what ``SplattingSkip.paths`` is told and says: of the size of 1, and one pixel makes a difference."""
 
@@ -73,10 +82,9 @@ class SplattingSkip(MotionSkip):
     What moves alike is one thing (the Gestalt law of common fate); its pixels are what the known frames show alike when
     they are moved along. Things may hide each other: a pixel can be of several. From how a thing moved and where its
     middle is, a small network of its own, ``paths``, says how it goes on: evenly, until it slows down, turns round,
-    bounces. It learns from where things went in true clips, tracked from frame to frame by matching (``path_error``):
-    the error of pixels does not tell one that is carried to a wrong place where the right one was. While training, the
-    film that the large network is shown goes the true ways (teacher forcing, Williams and Zipser 1989): a network that
-    meets things in wrong places learns to fade them out.
+    bounces. It says several ways and how likely they are, and learns it in advance (``lgcvd.paths``). While the large
+    network is trained, the film that it is shown goes the true ways (teacher forcing, Williams and Zipser 1989): one
+    that meets things in wrong places learns to fade them out.
     """
 
     def __init__(self, config: ModelConfig):
@@ -86,10 +94,14 @@ class SplattingSkip(MotionSkip):
         self.count = config.motion_things
         self.paths = nn.Sequential(
             *(nn.Linear(6, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()),
-            nn.Linear(WIDTH, 2 * (self.clip_frames - 1)),
+            nn.Linear(WIDTH, 2 * WAYS * self.clip_frames),
         )
         nn.init.zeros_(self.paths[-1].weight)
-        nn.init.zeros_(self.paths[-1].bias)
+        first = torch.full((2, WAYS, self.clip_frames), -1.0)  # of all but the first way, which goes on evenly
+        nn.init.normal_(first[..., 1:], std=PIXELS)
+        first[:, 0] = 0
+        self.paths[-1].bias.data = first.flatten()
+        self.paths.requires_grad_(False)  # what trains the rest does not reach them
 
     @property
     def channels_in(self) -> int:
@@ -148,16 +160,21 @@ class SplattingSkip(MotionSkip):
             clip = torch.where(here[:, k, :, None, None, None], context.frames[:, k, None], clip)
         return clip
 
-    def path_error(self, evidence: Carried) -> Tensor:
-        """How far from where they went ``paths`` says that things go: pixels along each axis, means of each clip, (B,).
+    def path_loss(self, things: Tensor, reference: Tensor, ways: Tensor) -> Tensor:
+        """How wrong ``paths`` is about where things went: see ``Carried``. A mean over things, each by its share.
 
-        The evidence is one with ways; clips of which fewer than two frames are known have no error.
+        The way that is nearest to the true one is drawn to it, and is what should have been said to be likeliest
+        (multiple-trajectory prediction: Cui et al. 2019). One way alone would be the mean, or the median, of all that
+        is possible: a ball that may bounce in this frame or the next would come to rest between the two.
         """
-        with torch.autocast(evidence.things.device.type, enabled=False):
-            off = (self._far(evidence.things, evidence.reference) - evidence.ways).abs().mean(3)
-            after = self._since(evidence.reference) > 0
-            weight = evidence.things[:, None, :, 4] * after[:, :, None]  # large things count more
-            return (weight * off).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
+        far, likely = self._said(things, reference)
+        after = (self._since(reference) > 0)[:, None, None, None]
+        off = ((far - ways.permute(0, 2, 3, 1)[:, :, :, None]).abs() * after).sum(4) / after.sum(4).clamp(min=1)
+        best, way = off.min(3)
+        chosen = F.cross_entropy(likely.flatten(0, 2), way.flatten(), reduction="none").view_as(best)
+        weight = (things[:, :, 4] * after.any(4)[:, 0])[:, :, None]
+        wrong = weight * (best + OTHERS * off.mean(3) + CHOICE * chosen)
+        return wrong.sum() / weight.expand_as(wrong).sum().clamp(min=1e-6)
 
     def _since(self, reference: Tensor) -> Tensor:
         """How many frames of the scan lie between each and the one that is known last, (B, T)."""
@@ -204,14 +221,21 @@ class SplattingSkip(MotionSkip):
         place = reference[:, None].expand_as(share)
         return torch.cat([PIXELS * moves, PIXELS * middle, share[..., None], place[..., None]], dim=2)
 
+    def _said(self, things: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """How far from the frame that is known last things are by each way of ``paths``, (B, n, 2, WAYS, T), evenly
+        before; and the logits of the ways, (B, n, 2, WAYS)."""
+        likely, steps = self.paths(things).unflatten(2, (2, WAYS, -1)).tensor_split([1], dim=4)
+        moves = things[:, :, :2, None, None]
+        far = F.pad((moves + steps).cumsum(4), (1, 0))
+        far = far - far.gather(4, reference[:, None, None, None, None].expand(*far.shape[:4], 1))
+        since = self._since(reference)[:, None, None, None]
+        return torch.where(since > 0, far, since * moves) / PIXELS, likely.squeeze(4)
+
     def _far(self, things: Tensor, reference: Tensor) -> Tensor:
-        """How far from the frame that is known last things are by ``paths``, (B, T, n, 2): evenly before, then not."""
-        moves = things[:, None, :, :2]
-        steps = moves + self.paths(things).unflatten(2, (-1, 2)).transpose(1, 2)
-        far = F.pad(steps, (0, 0, 0, 0, 1, 0)).cumsum(1)
-        far = far - far[torch.arange(len(far), device=far.device), reference][:, None]
-        since = self._since(reference)[:, :, None, None]
-        return torch.where(since > 0, far, since * moves) / PIXELS
+        """How far from the frame that is known last things are by the likeliest of ``paths``, (B, T, n, 2)."""
+        far, likely = self._said(things, reference)
+        way = likely.argmax(3)[..., None, None].expand(*far.shape[:3], 1, self.clip_frames)
+        return far.gather(3, way).squeeze(3).permute(0, 3, 1, 2)
 
     def _ways(self, pixels: Tensor, mass: Tensor, moves: Tensor, reference: Tensor, clip: Tensor) -> Tensor:
         """``Carried.ways``: evenly before the frame that is known last, then as the clip shows each thing, found by

@@ -29,7 +29,7 @@ DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
 """What a dry run times; where iterations take long, it stops after so many seconds."""
 
-FIRST_LAYER, LAST_LAYER, SKIP = "unet.path.stem.weight", "unet.head.", "motion."
+FIRST_LAYER, LAST_LAYER, SKIP, PATHS = "unet.path.stem.weight", "unet.head.", "motion.", "motion.paths."
 """Weights that need not fit those of ``--init``: what another motion skip shows and asks is learned in a short time."""
 
 DIGITS_LICENCE = "the digits are under Creative Commons Attribution-ShareAlike 3.0"
@@ -80,8 +80,9 @@ class Train:
 
         from lgcvd.models import build
         from lgcvd.objective import objective_of
+        from lgcvd.paths import learn_paths
         from lgcvd.run_folder import watch
-        from lgcvd.trainer import accelerator_for, train
+        from lgcvd.trainer import accelerator_for, checkpoints, train
 
         for name in ("watch_every", "validation_clips"):
             if getattr(self, name) < 1:
@@ -92,11 +93,12 @@ class Train:
             torch.backends.cudnn.benchmark = True
         torch.manual_seed(self.train.seed)
         model = build(self.model)
-        if self.init:
-            self._take_weights(model)
+        anew = self._take_weights(model) if self.init else list(model.state_dict())
         data = self._clips(objective_of(self.train).clip_frames(model))
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
+        if any(name.startswith(PATHS) for name in anew) and not checkpoints(self.folder):
+            learn_paths(model.to(accelerator.device), data, self.train, progress=accelerator.is_main_process)
         steps = train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
         if accelerator.is_main_process:
             steps = watch(
@@ -174,7 +176,8 @@ class Train:
             print(f"to the end:  about {_in_hours(left)} for {config.iterations - reached:,} iterations")
         return 0
 
-    def _take_weights(self, model: VideoDenoiser) -> None:
+    def _take_weights(self, model: VideoDenoiser) -> list[str]:
+        """Those of ``--init``; returned are the names of what begins anew all the same."""
         from lgcvd.checkpoints import load
         from lgcvd.trainer import differences
 
@@ -190,6 +193,7 @@ class Train:
             print(f"what sees or answers something else begins anew: {', '.join(anew)}", file=sys.stderr)
         if different:
             print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
+        return anew
 
     def _clips(self, frames: int) -> Dataset:
         """Random clips to train on."""
