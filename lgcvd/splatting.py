@@ -172,9 +172,8 @@ class SplattingSkip(MotionSkip):
         off = ((far - ways.permute(0, 2, 3, 1)[:, :, :, None]).abs() * after).sum(4) / after.sum(4).clamp(min=1)
         best, way = off.min(3)
         chosen = F.cross_entropy(likely.flatten(0, 2), way.flatten(), reduction="none").view_as(best)
-        weight = (things[:, :, 4] * after.any(4)[:, 0])[:, :, None]
-        wrong = weight * (best + OTHERS * off.mean(3) + CHOICE * chosen)
-        return wrong.sum() / weight.expand_as(wrong).sum().clamp(min=1e-6)
+        weight = (things[:, :, 4, None] * after.any(4)[..., 0]).expand_as(best)
+        return (weight * (best + OTHERS * off.mean(3) + CHOICE * chosen)).sum() / weight.sum().clamp(min=1e-6)
 
     def _since(self, reference: Tensor) -> Tensor:
         """How many frames of the scan lie between each and the one that is known last, (B, T)."""
