@@ -80,7 +80,7 @@ RECIPES = {
             ),
             Run(11000, 5000, 2500, options="--train.precision bfloat16 --train.clip-grad 0.1"),
         ),
-        sampling=FEW_STEPS | {"steps": 2},
+        sampling=FEW_STEPS | {"steps": 1},
     ),
     "robot-pushing": Recipe(
         "robot-64",

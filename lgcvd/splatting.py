@@ -47,6 +47,9 @@ WIDTH = 128
 WAYS = 8
 """Ways along each axis that a thing may go on, of which it goes the likeliest."""
 
+SPECK = 0.05
+"""Things with this share of all that stands out, or less, are not learned from."""
+
 OTHERS = 0.02
 """Of the error of all ways, beside that of the best: without it, ways that are never best would stay as they are."""
 
@@ -161,7 +164,7 @@ class SplattingSkip(MotionSkip):
         return clip
 
     def path_loss(self, things: Tensor, reference: Tensor, ways: Tensor) -> Tensor:
-        """How wrong ``paths`` is about where things went: see ``Carried``. A mean over things, each by its share.
+        """How wrong ``paths`` is about where things went: see ``Carried``. A mean over things that are more than specks.
 
         The way that is nearest to the true one is drawn to it, and is what should have been said to be likeliest
         (multiple-trajectory prediction: Cui et al. 2019). One way alone would be the mean, or the median, of all that
@@ -172,7 +175,7 @@ class SplattingSkip(MotionSkip):
         off = ((far - ways.permute(0, 2, 3, 1)[:, :, :, None]).abs() * after).sum(4) / after.sum(4).clamp(min=1)
         best, way = off.min(3)
         chosen = F.cross_entropy(likely.flatten(0, 2), way.flatten(), reduction="none").view_as(best)
-        weight = (things[:, :, 4, None] * after.any(4)[..., 0]).expand_as(best)
+        weight = ((things[:, :, 4, None] > SPECK) * after.any(4)[..., 0]).expand_as(best)
         return (weight * (best + OTHERS * off.mean(3) + CHOICE * chosen)).sum() / weight.sum().clamp(min=1e-6)
 
     def _since(self, reference: Tensor) -> Tensor:

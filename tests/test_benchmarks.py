@@ -26,6 +26,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("train_step.py --quick --rounds 1 --batch 2", ["| tiny | 2 |", "No GPU was at hand"]),
         ("sizes.py --presets tiny", ["| tiny | lgcvd | 8 |", "| tiny-mcvd-concat |", "| tiny-mcvd-spatin |"]),
         ("metrics.py --quick", ["| LPIPS |", "| I3D features |", "FVD of 2 clips"]),
+        ("film_alone.py --clips 2 --frames 3", ["| the model |", "| its film alone |"]),
         ("recipes.py --minutes 0.01 --clips 2 --only 'the preset'", ["| the preset |"]),
     ],
 )

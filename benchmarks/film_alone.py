@@ -1,0 +1,52 @@
+"""How much of its predictions of digits a model with ``motion_things`` owes to the things that it carries.
+
+Evaluates the model, and the same model with all of the film of things left standing: its network then only paints where
+nothing lands.
+
+    python benchmarks/film_alone.py --model moving-digits --clips 64 --split validation
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+import lgcvd
+from lgcvd.digits_evaluation import MEASURES, MODEL, evaluate_digits
+from lgcvd.errors import UserError
+from lgcvd.splatting import SplattingSkip
+
+
+def alone(model: lgcvd.LGCVD) -> lgcvd.LGCVD:
+    """``model`` with gates that are always open."""
+    skip = model.motion
+    skip.forward = lambda answer, painted, context: SplattingSkip.forward(
+        skip, torch.full_like(answer, 1e3), painted, context
+    )
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="moving-digits")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--frames", type=int, default=28)
+    parser.add_argument("--split", default="test", choices=("validation", "test"))
+    options = parser.parse_args()
+    model = lgcvd.load(options.model)
+    if not isinstance(model.motion, SplattingSkip):
+        raise UserError(f"{options.model} carries no things: choose a model with motion_things.")
+    asked = {"clips": options.clips, "frames": options.frames, "split": options.split}
+    reports = {"the model": evaluate_digits(model, **asked), "its film alone": evaluate_digits(alone(model), **asked)}
+    last = model.context_frames + options.frames
+    print(f"| {options.clips} {options.split} clips | {' | '.join(MEASURES.values())} |")
+    print("|---" * (1 + len(MEASURES)) + "|")
+    for name, report in reports.items():
+        cells = [report.cell(MODEL, measure, None if measure in ("psnr", "ssim") else last) for measure in MEASURES]
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(f"\nPSNR and SSIM over all {options.frames} new frames, the rest of the last one.")
+
+
+if __name__ == "__main__":
+    main()
