@@ -208,8 +208,9 @@ class SplattingSkip(MotionSkip):
             pixels = moved if k == 0 else torch.where(bright < least, moved, pixels)
             least = bright if k == 0 else torch.minimum(bright, least)
         least = least[:, :, 0].nan_to_num(posinf=0)
-        others = [least[:, torch.arange(self.count) != n].amax(1) if self.count > 1 else 0 for n in range(self.count)]
-        alone = torch.stack([(least[:, n] - other).relu() for n, other in enumerate(others)], dim=1)
+        rivals = [[least[:, other] for other in range(self.count) if other != n] for n in range(self.count)]
+        strongest = [torch.stack(others).amax(0) if others else 0 for others in rivals]
+        alone = torch.stack([(least[:, n] - rival).relu() for n, rival in enumerate(strongest)], dim=1)
         around = pooled_over(alone, NEAR)
         return pixels, (around >= ALSO_OF * around.amax(1, keepdim=True)).to(pixels)
 
