@@ -164,7 +164,7 @@ class SplattingSkip(MotionSkip):
         return clip
 
     def path_loss(self, things: Tensor, reference: Tensor, ways: Tensor) -> Tensor:
-        """How wrong ``paths`` is about where things went: see ``Carried``. A mean over things that are more than specks.
+        """How wrong ``paths`` is about where things went: see ``Carried``. A mean over what is no speck.
 
         The way that is nearest to the true one is drawn to it, and is what should have been said to be likeliest
         (multiple-trajectory prediction: Cui et al. 2019). One way alone would be the mean, or the median, of all that
