@@ -9,10 +9,12 @@ nothing lands.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 
 import lgcvd
+from lgcvd.convert import main
 from lgcvd.digits_evaluation import MEASURES, MODEL, evaluate_digits
 from lgcvd.errors import UserError
 from lgcvd.splatting import SplattingSkip
@@ -27,13 +29,13 @@ def alone(model: lgcvd.LGCVD) -> lgcvd.LGCVD:
     return model
 
 
-def main() -> None:
+def run(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="moving-digits")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--frames", type=int, default=28)
     parser.add_argument("--split", default="test", choices=("validation", "test"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     model = lgcvd.load(options.model)
     if not isinstance(model.motion, SplattingSkip):
         raise UserError(f"{options.model} carries no things: choose a model with motion_things.")
@@ -46,7 +48,8 @@ def main() -> None:
         cells = [report.cell(MODEL, measure, None if measure in ("psnr", "ssim") else last) for measure in MEASURES]
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"\nPSNR and SSIM over all {options.frames} new frames, the rest of the last one.")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -108,6 +108,8 @@ class ModelConfig:
             )
         if self.motion_stride < 1 or self.motion % self.motion_stride:
             raise UserError(f"motion must be a multiple of motion_stride, not {self.motion} and {self.motion_stride}.")
+        if self.motion_things < 0:
+            raise UserError(f"motion_things must not be negative, not {self.motion_things}.")
         if self.motion_things and (self.kind != "lgcvd" or not self.motion):
             raise UserError("motion_things is for models of the kind lgcvd that have motion.")
         if self.data_std <= 0:

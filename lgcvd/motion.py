@@ -100,8 +100,8 @@ class MotionSkip(nn.Module):
         """
         order, known, reference, _ = self._scan(positions)
         frames = frames * known[:, :, None, None, None]
-        count = torch.where(known, reference[:, None] - order, 0)
-        since, slots = count.sort(dim=1)  # what stands at the reference comes first, and is not moved
+        # what stands at the reference comes first, and is not moved
+        since, slots = torch.where(known, reference[:, None] - order, 0).sort(dim=1)
         frames = frames.gather(1, slots[:, :, None, None, None].expand_as(frames))
         first, *others = frames.unbind(1)
         moved = [displaced(frame, self._steps(steps)) for frame, steps in zip(others, since.unbind(1)[1:], strict=True)]
