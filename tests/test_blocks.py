@@ -19,6 +19,12 @@ def test_groups_have_at_least_four_channels(channels: int, groups: int):
     assert group_norm(channels).num_groups == groups
 
 
+def test_norms_work_in_float32_under_autocast():
+    norm, x = group_norm(8), noise(2, 8, 4, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x), norm(x.float()))
+
+
 @given(number=st.integers(1, 300), limit=st.integers(0, 300))
 def test_largest_divisor_divides_and_nothing_larger_does(number: int, limit: int):
     found = largest_divisor(number, limit)
