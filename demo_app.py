@@ -317,7 +317,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         if run.stopped:
             break
         called = short_name(name, model_name)
-        for answer in made_by(rival, material, 1, wish, rival.about.sampling):
+        for answer in made_by(rival, material, 1, wish, rival.about.sampling_for(wish.task)):
             step = f"{called}: window {answer.index} of {answer.windows}, step {answer.step} of {answer.steps}"
             yield View(status(step, "busy", (index + answer.fraction) / (1 + len(able))))
             if run.stopped:
@@ -334,7 +334,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         times = f" in each of {wish.futures} futures" if wish.futures > 1 else ""
         text = (
             f"{window.given.count(False)} new frames{times} in {seconds:.1f} s on the {processor} by "
-            f"{Path(model_name).name} ({wish.sampler}, {wish.steps} steps, seed {wish.seed})."
+            f"{Path(model_name).name} ({wish.sampler}, {wish.steps} step{'s' * (wish.steps != 1)}, seed {wish.seed})."
         )
         if unable := [short_name(name, model_name) for name in rivals if name not in able]:
             text += f" Not trained for this, and left out: {', '.join(unable)}."
@@ -553,10 +553,10 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         there = {value for _, value in choices}
         return gr.update(choices=choices, value=[value for value in chosen if value in there])
 
-    def on_sampling(name: str):
-        """How a model is sampled unless someone knows better."""
+    def on_sampling(name: str, task: str):
+        """How a model is sampled for a task unless someone knows better."""
         try:
-            own = load(name).about.sampling
+            own = load(name).about.sampling_for(task)
         except UserError:
             own = {}
         return [own.get(option, value) for option, value in DEFAULT_SAMPLING.items()]
@@ -701,7 +701,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
         gr.on([app.load, model.change], on_beside, [model, beside], beside, **quiet)
-        gr.on([app.load, model.change], on_sampling, model, [sampler, steps, spacing], **quiet)
+        gr.on([app.load, model.change, task.change], on_sampling, [model, task], [sampler, steps, spacing], **quiet)
         task.change(on_task, task, [given, start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
         upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)

@@ -55,6 +55,8 @@ class Recipe:
     """Each begins with the weights of the one before."""
     sampling: dict[str, str | int] = field(default_factory=dict)
     """How it is sampled unless someone says how: what was best on validation clips."""
+    sampling_by_task: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Where a task wants it otherwise."""
     make: tuple[str, ...] = ()
     """The script that makes the data, and its options."""
     get: str = ""
@@ -81,6 +83,7 @@ RECIPES = {
             Run(11000, 5000, 2500, options="--train.precision bfloat16 --train.clip-grad 0.1"),
         ),
         sampling=FEW_STEPS | {"steps": 1},
+        sampling_by_task={"generate": {"steps": 20}, "animate": {"steps": 20}},  # one makes the mean of all films
     ),
     "robot-pushing": Recipe(
         "robot-64",
@@ -185,8 +188,9 @@ def call(command: list[str]) -> int:
 def ship(name: str, out: Path) -> Path:
     """Write the trained model as it is shipped, and return its folder."""
     models = [load(folder / "model") for folder in run_folders(name, out)]
-    about = replace(models[-1].about, name=name, sampling=RECIPES[name].sampling)
-    about = replace(about, step=sum(model.about.step for model in models))
+    recipe, steps = RECIPES[name], sum(model.about.step for model in models)
+    sampling = {"sampling": recipe.sampling, "sampling_by_task": recipe.sampling_by_task}
+    about = replace(models[-1].about, name=name, step=steps, **sampling)
     save(models[-1], out / name, about, torch.float16)
     return out / name
 

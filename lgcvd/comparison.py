@@ -45,7 +45,8 @@ class Comparison:
         for name, results in self.results.items():
             cells = [self._cell(results, column) for column in columns]
             settings = results["settings"]
-            sampler = f"{settings['sampler']}, {settings['steps']} steps" if settings["sampler"] else "-"
+            steps = settings["steps"]
+            sampler = f"{settings['sampler']}, {steps} step{'s' * (steps != 1)}" if settings["sampler"] else "-"
             lines.append([name, *cells, sampler, f"{results['seconds']['prediction']:.2g}"])
         return _markdown(lines)
 

@@ -34,8 +34,15 @@ class About:
     sampling: dict[str, str | int | float] = field(default_factory=dict)
     """Options of ``Sampling`` that it wants unless told otherwise: those it was distilled for, or was best with."""
 
+    sampling_by_task: dict[str, dict[str, str | int | float]] = field(default_factory=dict)
+    """Task of ``context.TASKS`` -> what it wants otherwise."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists
+
+    def sampling_for(self, task: str) -> dict[str, str | int | float]:
+        """Options of ``Sampling`` for a task, unless someone knows better."""
+        return self.sampling | self.sampling_by_task.get(task, {})
 
 
 class VideoDenoiser(

@@ -202,7 +202,7 @@ def evaluate_digits(
     centres = torch.stack([data.places(i) for i in range(clips)]).transpose(1, 2)  # (clips, T, digits, 2)
     scores = {row: _judge(video[:, seen:], truth[:, seen:], labels, centres[:, seen:]) for row, video in videos.items()}
     name = model.about.name or "MODEL"
-    sampling = Sampling(**(model.about.sampling | options))
+    sampling = Sampling(**(model.about.sampling_for("predict") | options))
     sampling = {option: getattr(sampling, option) for option in SAMPLING}
     told = " ".join(f"--{option} {value}" for option, value in sampling.items())
     settings = {

@@ -138,7 +138,8 @@ def rollout(
     Yields after every window; with ``every_step`` after every denoising step, so that a caller can show progress and
     stop within one step. Raises ``UserError`` for what the model was not trained for, and for what cannot be.
     """
-    config, options = model.config, model.about.sampling | options
+    config, task = model.config, task or ("predict" if known is None else "infill")
+    options = model.about.sampling_for(task) | options
     Sampling(**options).timesteps(model.schedule.steps)
     if memory not in MEMORIES:
         raise UserError(f"there is no memory {memory!r}: choose one of {', '.join(MEMORIES)}.")
@@ -148,7 +149,6 @@ def rollout(
     if channels != config.channels:
         raise UserError(f"the clip has {channels} channels, but this model works on {config.channels}.")
     config.check_size(*size)
-    task = task or ("predict" if known is None else "infill")
     given = _given(task, count, num_frames, known)
     places = _places(model, task, given, count)
     if task == "reconstruct":

@@ -395,9 +395,11 @@ def test_a_taken_port_ends_the_start_with_code_2(monkeypatch, capsys):
 
 def test_a_model_brings_its_own_sampler_and_others_the_default(model, tmp_path):
     own = lgcvd.load(model)
-    own.about = replace(own.about, sampling={"steps": 4, "spacing": "trailing"})
+    of_tasks = {"generate": {"steps": 20}}
+    own.about = replace(own.about, sampling={"steps": 4, "spacing": "trailing"}, sampling_by_task=of_tasks)
     lgcvd.save(own, tmp_path / "own")
     app = demo_app.build_app([model, str(tmp_path / "own")], tmp_path)
     on_sampling = next(function.fn for function in app.fns.values() if function.name == "on_sampling")
-    assert on_sampling(str(tmp_path / "own")) == [DEFAULT_SAMPLER, 4, "trailing"]
-    assert on_sampling(model) == [DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING]
+    assert on_sampling(str(tmp_path / "own"), "predict") == [DEFAULT_SAMPLER, 4, "trailing"]
+    assert on_sampling(str(tmp_path / "own"), "generate") == [DEFAULT_SAMPLER, 20, "trailing"]
+    assert on_sampling(model, "predict") == [DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +45,14 @@ def test_same_seed_same_video(tiny_model: LGCVD, digits_clip: Tensor, sampler: s
     )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+def test_a_task_can_have_a_sampling_of_its_own(able_model: LGCVD, digits_clip: Tensor):
+    own = {"sampling": {"steps": 1}, "sampling_by_task": {"generate": {"steps": 3}}}
+    able_model.about = replace(ALL_TASKS, **own)
+    assert [w.steps for w in rollout(able_model, digits_clip[:, :2], num_frames=4)] == [1]
+    assert [w.steps for w in rollout(able_model, num_frames=6, task="generate")] == [3]
+    assert [w.steps for w in rollout(able_model, num_frames=6, task="generate", steps=2)] == [2]
 
 
 def test_every_step_can_be_watched(tiny_model: LGCVD, digits_clip: Tensor):

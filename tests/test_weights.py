@@ -71,7 +71,7 @@ def test_every_shipped_model_has_a_recipe_that_says_what_its_checkpoint_says(nam
     about, recipe = load(name).about, train_weights.RECIPES[name]
     assert (about.data, about.licence) == (recipe.source, recipe.licence)
     assert about.step == sum(run.iterations for run in recipe.runs)
-    assert about.sampling == recipe.sampling
+    assert (about.sampling, about.sampling_by_task) == (recipe.sampling, recipe.sampling_by_task)
 
 
 def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

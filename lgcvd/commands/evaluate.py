@@ -95,7 +95,7 @@ class Evaluate(OfSteps, OfClips):
             protocol, predictor = replace(protocol, **changed), of_baseline(self.model)
         else:
             model = load(self.model, device)
-            own = model.about.sampling if protocol is OURS else {}
+            own = model.about.sampling_for("predict") if protocol is OURS else {}
             protocol = replace(protocol, **{name: own[name] for name in SAMPLING if name in own} | changed)
             predictor = of_model(model, name=self.model, **{name: getattr(protocol, name) for name in SAMPLING})
         clips = self.open(protocol.clips, protocol.context + protocol.frames, predictor.shape)
