@@ -53,6 +53,8 @@ class Recipe:
     licence: str
     runs: tuple[Run, ...]
     """Each begins with the weights of the one before."""
+    compared: int | None = None
+    """How many of these runs MCVD's models, which it is compared with, are trained for; None: for all."""
     sampling: dict[str, str | int] = field(default_factory=dict)
     """How it is sampled unless someone says how: what was best on validation clips."""
     sampling_by_task: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -125,7 +127,7 @@ RECIPES = {
 def _against(recipe: Recipe, kind: str) -> Recipe:
     """MCVD's training to compare with: the same data, and as many optimizer steps, of which two stages take two."""
     runs = []
-    for run in recipe.runs:
+    for run in recipe.runs[: recipe.compared]:
         ours = replace(PRESETS[recipe.preset].train, **{name: getattr(run, name) for name in BUDGETED})
         theirs = in_one_stage(ours, "block_masking")
         runs.append(replace(run, **{name: getattr(theirs, name) for name in BUDGETED}))

@@ -201,12 +201,12 @@ class SplattingSkip(MotionSkip):
         A pixel of a thing is the one nearest to the mean of those that the known frames show for it: all of them show
         what the thing shows, or something in front of it.
         """
-        pixels, least = None, None
+        pixels = torch.zeros_like(frames[:, :1]).expand(-1, self.count, -1, -1, -1)
+        least = torch.full_like(pixels[:, :, :1], torch.inf)
         for k, frame in enumerate(frames.unbind(1)):
             moved = displaced(frame, (order[:, k] - reference)[:, None, None] * moves)
             bright = moved.abs().mean(2, keepdim=True).where(known[:, k, None, None, None, None], torch.inf)
-            pixels = moved if k == 0 else torch.where(bright < least, moved, pixels)
-            least = bright if k == 0 else torch.minimum(bright, least)
+            pixels, least = torch.where(bright < least, moved, pixels), torch.minimum(bright, least)
         least = least[:, :, 0].nan_to_num(posinf=0)
         rivals = [[least[:, other] for other in range(self.count) if other != n] for n in range(self.count)]
         strongest = [torch.stack(others).amax(0) if others else 0 for others in rivals]
