@@ -13,6 +13,7 @@ MAX_SEED = 2**53
 DEFAULT_MODEL = "robot-pushing"
 """The shipped model that is taken where none is named."""
 Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def checked_seed(seed: int) -> int:
@@ -186,7 +187,7 @@ class TrainConfig:
     """How often each task is drawn."""
     single_stage: int = 0
     """First iterations, which train stage 1 alone: early estimates are too poor to learn from in stage 2."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     """Of the networks' products; weights, averages and losses are float32. "bfloat16" is for GPUs and for CPUs that
     multiply it (AMX), "float16" for GPUs that lack it."""
     compile: bool = False

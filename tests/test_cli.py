@@ -554,6 +554,8 @@ def test_variants_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "| whole |" in out
     assert "| single-stage |" in out
     assert {"table.md", "table.csv", "figure.png"} <= {path.name for path in folder.iterdir()}
+    assert main(["ablate", "--folder", str(folder), *options, "--precision", "bfloat16"]) == 2
+    assert "precision: float32 there, bfloat16 here" in capsys.readouterr().err
     assert main(["ablate", "--folder", str(folder), *options[:2]]) == 2
     assert "either in iterations or in minutes" in sentence(capsys)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
@@ -11,7 +11,7 @@ from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
 from lgcvd.commands.common import Device, find_device, held_out, stop_signals
-from lgcvd.config import PRESETS, checked_seed
+from lgcvd.config import PRESETS, Precision, checked_seed
 from lgcvd.errors import UserError
 
 PresetName = tyro.extras.literal_type_from_choices(list(PRESETS))
@@ -44,6 +44,8 @@ class Ablate:
     """New frames a clip."""
     device: Device = "auto"
     """Where to compute."""
+    precision: DisallowNone[Precision | None] = None
+    """Of training; left out, the preset's. "bfloat16" is for GPUs and for CPUs that multiply it."""
 
     def run(self) -> int:
         import torch
@@ -62,6 +64,8 @@ class Ablate:
         for seed in self.seeds:
             checked_seed(seed)
         budget, preset = Budget(self.iterations, self.minutes), PRESETS[self.preset]
+        if self.precision:
+            preset = replace(preset, train=replace(preset.train, precision=self.precision))
         shape = (*preset.model.image_size, preset.model.channels)
         own = {} if self.data in clip_data.GENERATED else {"draws": 1_000_000, "seed": preset.train.seed}
         with torch.device("meta"):
