@@ -65,9 +65,17 @@ def of_baseline(name: str) -> Predictor:
     return Predictor(name, extended, {"baseline": name}, random=False)
 
 
-def of_model(model: VideoDenoiser, *, name: str = "", **sampling: object) -> Predictor:
-    """``model`` as it predicts with options of ``Sampling``; it is called what it calls itself, or as its folder."""
+def of_model(model: VideoDenoiser, *, name: str = "", memory: str = "decay", **sampling: object) -> Predictor:
+    """``model`` as it predicts with options of ``Sampling``; it is called what it calls itself, or as its folder.
+
+    memory: what it remembers of the windows before, a name of ``rollout.MEMORIES``; another one than the model was
+        trained with is told in its name.
+    """
     name = model.about.name or Path(name).name or "model"
+    if memory != "decay":
+        if model.remember(None) is None:
+            raise UserError(f"{name} keeps no memory of earlier windows: leave out --memory.")
+        name = f"{name}, memory {memory}"
     weights = 0
     for tensor in model.state_dict().values():
         weights = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), weights)
@@ -79,7 +87,7 @@ def of_model(model: VideoDenoiser, *, name: str = "", **sampling: object) -> Pre
     }
 
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
-        return predict(model, observed, frames, generator=generators, **sampling)
+        return predict(model, observed, frames, generator=generators, memory=memory, **sampling)
 
     return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
 

@@ -184,6 +184,23 @@ def test_models_to_compare_with_are_evaluated_alike(tmp_path, kind):
     assert results["summary"]["psnr"]["best"]["value"] > results["summary"]["psnr"]["mean"]["value"]
 
 
+def test_what_a_memory_is_worth_can_be_measured(tiny_model, tmp_path):
+    tiny_model.about = replace(tiny_model.about, name="tiny")
+    with torch.no_grad():
+        tiny_model.unet.cross.out.weight.normal_(generator=torch.Generator().manual_seed(0))  # it begins as zeros
+    found = {}
+    for memory in ("decay", "none"):
+        predictor = of_model(tiny_model, memory=memory, **SMALL)
+        found[predictor.name] = finish(evaluation_of(predictor, clips=2), tmp_path / f"{memory}.json")
+    assert list(found) == ["tiny", "tiny, memory none"]
+    first, second = (results["per_frame"]["psnr"]["mean"] for results in found.values())
+    assert first[:4] == second[:4], "in the first window nothing is remembered yet"
+    assert first[4:] != second[4:]
+    forgetful = build(replace(PRESETS["tiny"].model, global_context=False))
+    with pytest.raises(UserError, match="keeps no memory"):
+        of_model(forgetful, memory="none")
+
+
 @pytest.mark.parametrize("name", ["mcvd", "lgcvd-released"])
 def test_other_protocols_judge_too(predictor, tmp_path, name):
     results = finish(evaluation_of(predictor, protocol=PROTOCOLS[name], clips=2), tmp_path / "r.json")

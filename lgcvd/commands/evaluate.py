@@ -11,6 +11,7 @@ from tyro.conf import DisallowNone
 
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device, stop_signals
 from lgcvd.progress import progress_bar
+from lgcvd.rollout import MEMORIES
 
 Protocol = Literal["ours", "mcvd", "lgcvd-released"]
 Metric = Literal["psnr", "ssim", "lpips", "fvd", "diversity"]
@@ -37,6 +38,8 @@ class Evaluate(OfSteps, OfClips):
     """Predictions of each clip."""
     fvd_observed: DisallowNone[bool | None] = None
     """Whether FVD sees the observed frames too."""
+    memory: Literal[*MEMORIES] = "decay"
+    """What an LGC-VD model remembers of the windows before; "none" tells what its memory is worth."""
     metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "fvd", "diversity")
     """What is measured. All but psnr and ssim take long without a GPU."""
     batch: int = 4
@@ -97,6 +100,7 @@ class Evaluate(OfSteps, OfClips):
             model = load(self.model, device)
             own = model.about.sampling_for("predict") if protocol is OURS else {}
             protocol = replace(protocol, **{name: own[name] for name in SAMPLING if name in own} | changed)
-            predictor = of_model(model, name=self.model, **{name: getattr(protocol, name) for name in SAMPLING})
+            sampling = {name: getattr(protocol, name) for name in SAMPLING}
+            predictor = of_model(model, name=self.model, memory=self.memory, **sampling)
         clips = self.open(protocol.clips, protocol.context + protocol.frames, predictor.shape)
         return Evaluation(predictor, clips, protocol, self.seed, self.metrics, device, self.cache)
