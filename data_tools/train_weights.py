@@ -98,10 +98,19 @@ RECIPES = {
                 2077,
                 364,
                 options="--flip --train.batch-size 32 --train.precision bfloat16 "
-                "--model.motion 6 --model.motion-stride 2",
+                "--model.motion 6 --model.motion-stride 2 --model.motion-sharpness 1.5",
+            ),
+            Run(
+                5500,
+                0,
+                3300,
+                options="--flip --train.precision bfloat16 --model.motion 6 --model.motion-stride 2 "
+                "--model.motion-sharpness 1.5 --train.batch-size 8 --train.rate 5e-4 --train.times high_noise "
+                "--train.clip-grad 0.1",
             ),
         ),
-        sampling=FEW_STEPS,
+        compared=1,
+        sampling=FEW_STEPS | {"sampler": "ddpm", "steps": 8},
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
     ),
     "robot-hands": Recipe(
