@@ -92,7 +92,7 @@ def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data() -> None:
     ours, theirs = (train_weights.RECIPES[name] for name in ("robot-pushing", "robot-pushing-mcvd-spatin"))
     assert theirs.preset in PRESETS
     assert theirs.source == ours.source
-    for our, their in zip(ours.runs, theirs.runs, strict=True):
+    for our, their in zip(ours.runs[: ours.compared], theirs.runs, strict=True):
         assert their.iterations == our.single_stage + 2 * (our.iterations - our.single_stage)
         assert their.warmup == our.warmup * (1 if our.single_stage else 2)
         assert their.options == our.options
