@@ -69,6 +69,9 @@ class Recipe:
         return self.source.partition(":")[0]
 
 
+PUSHING = "--flip --train.precision bfloat16 --model.motion 6 --model.motion-stride 2 --model.motion-sharpness 1.5"
+"""What all runs for pushing share."""
+
 FEW_STEPS = {"sampler": "dpm++2m", "spacing": "trailing", "steps": 4}
 RECIPES = {
     "moving-digits": Recipe(
@@ -97,20 +100,18 @@ RECIPES = {
                 3468,
                 2077,
                 364,
-                options="--flip --train.batch-size 32 --train.precision bfloat16 "
-                "--model.motion 6 --model.motion-stride 2 --model.motion-sharpness 1.5",
+                options=f"{PUSHING} --train.batch-size 32",
             ),
             Run(
                 5500,
                 0,
                 3300,
-                options="--flip --train.precision bfloat16 --model.motion 6 --model.motion-stride 2 "
-                "--model.motion-sharpness 1.5 --train.batch-size 8 --train.rate 5e-4 --train.times high_noise "
+                options=f"{PUSHING} --train.batch-size 8 --train.rate 5e-4 --train.times high_noise "
                 "--train.clip-grad 0.1",
             ),
         ),
         compared=1,
-        sampling=FEW_STEPS | {"sampler": "ddpm", "steps": 8},
+        sampling={"sampler": "ddpm", "spacing": "trailing", "steps": 8},
         make=("simulate_pushing.py", "--clips", "4000", "--image_size", "64", "--seed", "0"),
     ),
     "robot-hands": Recipe(
