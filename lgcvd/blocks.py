@@ -20,7 +20,9 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
-        return super().forward(x.float() if torch.is_autocast_enabled(x.device.type) else x)
+        kind = x.device.type  # "meta", on which costs are counted, knows no autocast
+        reduced = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        return super().forward(x.float() if reduced else x)
 
 
 def group_norm(channels: int, affine: bool = True) -> GroupNorm:
