@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+from collections.abc import Iterator
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 
@@ -24,6 +25,17 @@ hypothesis.settings.load_profile("facts")
 def pytest_sessionfinish() -> None:
     """A process that does not come to its end when its tests have come to theirs shows where it hangs, and ends."""
     faulthandler.dump_traceback_later(300, exit=True)
+
+
+@pytest.fixture(autouse=True)
+def real_time_ends_with_the_test() -> Iterator[None]:
+    """SVT-AV1, which encodes clips of some tests, gives root's whole process real-time priority and leaves it there.
+
+    What the process starts afterwards has it too, a browser for example, and starves all else on a small machine.
+    """
+    yield
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def perturbed(model: LGCVD, seed: int = 0) -> LGCVD:

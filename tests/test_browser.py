@@ -59,27 +59,15 @@ FLAGS = [
 ]
 
 
-def _without_real_time(path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Chromium that may not raise its own priority. Root's may: its pages then run in real time, and leave nothing of
-    two busy cores to the demo that they wait for."""
-    setpriv = shutil.which("setpriv")
-    if os.geteuid() or setpriv is None:
-        return path
-    wrapper = tmp_path_factory.mktemp("chromium") / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec "{setpriv}" --bounding-set=-sys_nice "{path}" "$@"\n')
-    wrapper.chmod(0o755)
-    return str(wrapper)
-
-
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         verdict = pytest.fail if os.environ.get("LGCVD_REQUIRE_BROWSER") == "1" else pytest.skip
         verdict(f"no Chromium on this machine ({', '.join(names)}): install the system's chromium package.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_without_real_time(path, tmp_path_factory), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
 
