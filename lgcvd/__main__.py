@@ -17,7 +17,7 @@ from tyro.conf import subcommand
 
 from lgcvd.commands.ablate import Ablate
 from lgcvd.commands.adapt import Adapt
-from lgcvd.commands.common import in_words
+from lgcvd.commands.common import OfTraining, in_words
 from lgcvd.commands.compare import Compare
 from lgcvd.commands.distill import Distill
 from lgcvd.commands.evaluate import Evaluate
@@ -50,25 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: list[str]):
-    presets = [
-        Annotated[
-            Train,
-            subcommand(
-                name,
-                default=Train(name, Path("runs") / name, preset.model, preset.train),
-                description=f"{in_words(preset.model)}; {preset.train.iterations:,} iterations.",
-            ),
-        ]
-        for name, preset in PRESETS.items()
-    ]
     verbs = {
         **VERBS,
-        "train": Union[tuple(presets)],  # noqa: UP007
+        "train": _of_presets(Train, Path("runs")),
         "evaluate": Evaluate,
         "compare": Compare,
         "gallery": Gallery,
         "adapt": Adapt,
-        "ablate": Ablate,
+        "ablate": _of_presets(Ablate, Path("runs/ablation")),
         "distill": Distill,
         "evaluate-digits": EvaluateDigits,
         "examples": Examples,
@@ -76,12 +65,13 @@ def _parse(argv: list[str]):
         "import-released": ImportReleased,
     }
     _check_name(argv[:1], verbs, "verb")
-    if argv[:1] == ["train"]:
+    of_presets = {"train": Train, "ablate": Ablate}
+    if argv[0] in of_presets:
         _check_name(argv[1:2], PRESETS, "preset")
-    chosen = [name for name in argv[: 2 if argv[0] == "train" else 1] if not name.startswith("-")]
+    chosen = [name for name in argv[: 2 if argv[0] in of_presets else 1] if not name.startswith("-")]
     help_of = " ".join(["lgcvd", *chosen, "--help"])
     named = [
-        Annotated[verb, subcommand(name, description=Train.__doc__ if name == "train" else None)]
+        Annotated[verb, subcommand(name, description=of_presets[name].__doc__ if name in of_presets else None)]
         for name, verb in verbs.items()
     ]
     messages = io.StringIO()
@@ -105,6 +95,22 @@ def _parse(argv: list[str]):
             raise UserError(text) from None
         sys.stderr.write(messages.getvalue())
         raise
+
+
+def _of_presets(verb: type[OfTraining], runs: Path):
+    """The type of a ``verb`` with a preset behind it, which is what its settings begin with; it works in ``runs``."""
+    presets = (
+        Annotated[
+            verb,
+            subcommand(
+                name,
+                default=verb(preset=name, folder=runs / name, model=preset.model, train=preset.train),
+                description=f"{in_words(preset.model)}; {preset.train.iterations:,} iterations.",
+            ),
+        ]
+        for name, preset in PRESETS.items()
+    )
+    return Union[tuple(presets)]  # noqa: UP007
 
 
 def _check_name(given: list[str], names: Collection[str], what: str) -> None:

@@ -22,10 +22,9 @@ from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
 from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
-from lgcvd.paths import learn_paths
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
-from lgcvd.trainer import TrainStep, checkpoints, differences, generator_for, train
+from lgcvd.trainer import TrainStep, differences, generator_for, train
 from lgcvd.video import draft, from_uint8, write_json
 
 COPY = "copy last frame"
@@ -212,8 +211,6 @@ def _train_until(
     def seconds() -> float:
         return spent + time.monotonic() - started
 
-    if preset.model.motion_things and not checkpoints(run):
-        learn_paths(model, data, preset.train)
     steps = watch(train(model, data, preset.train, folder=run), run, preset.train, every=10**9, data=data)
     with closing(steps):
         for step in steps:

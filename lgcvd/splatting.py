@@ -107,6 +107,11 @@ class SplattingSkip(MotionSkip):
         self.paths.requires_grad_(False)  # what trains the rest does not reach them
 
     @property
+    def knows_paths(self) -> bool:
+        """Whether ``paths`` has learned anything."""
+        return bool(self.paths[-1].weight.any())
+
+    @property
     def channels_in(self) -> int:
         """Channels of what the network gets to see: film and cover."""
         return self.clip_frames * (self.channels + 1) * self.patch**2

@@ -26,6 +26,8 @@ from lgcvd.cost import told_when_too_large
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
+from lgcvd.paths import learn_paths
+from lgcvd.splatting import SplattingSkip
 from lgcvd.video import draft, from_uint8
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def train(
     Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
     and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
     differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
+    The things of a model with ``motion_things`` learn their paths first: see ``learn_paths_first``.
 
     ``accelerator`` (see ``accelerator_for``) decides on devices and precision; left out, training stays where the model
     is. Its processes share every batch and average their gradients; all must stop after the same iteration (see
@@ -98,6 +101,7 @@ def train(
     objective = objective or objective_of(config)
     model.about = replace(model.about, tasks=config.tasks.trained)
     model.to(accelerator.device).train()
+    learn_paths_first(model, data, config, folder, progress=accelerator.is_main_process)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
     ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema)).eval()  # dropout is for what learns
@@ -153,6 +157,15 @@ def train(
             if writes and not saved:
                 state.save(Path(folder), iteration, config.keep)
             raise
+
+
+def learn_paths_first(
+    model: VideoDenoiser, data: Dataset, config: TrainConfig, folder: Path | None = None, *, progress: bool = True
+) -> None:
+    """``paths.learn_paths``, where a ``model`` has things that know none yet, and no run in ``folder`` is to go on."""
+    skip = model.motion
+    if isinstance(skip, SplattingSkip) and not skip.knows_paths and not (folder and checkpoints(folder)):
+        learn_paths(model, data, config, progress)
 
 
 def accelerator_for(config: TrainConfig, device: str) -> Accelerator:

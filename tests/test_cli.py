@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
@@ -548,16 +549,25 @@ def test_accelerate_launches_two_processes_that_train_what_one_does(whole_run: P
 
 def test_variants_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture):
     folder = tmp_path / "ablation"
-    options = ["--preset", "tiny", "--iterations", "2", "--clips", "2", "--frames", "7", "--device", "cpu"]
-    assert main(["ablate", "--folder", str(folder), *options, "--variants", "whole", "single-stage"]) == 0
+    ablate = ["ablate", "tiny", "--folder", str(folder), "--clips", "2", "--frames", "7", "--device", "cpu"]
+    of_two = [*ablate, "--iterations", "2", "--variants", "whole", "single-stage"]
+    assert main([*of_two, "--train.batch-size", "3", "--model.memory-decay", "0.25"]) == 0
     out = capsys.readouterr().out
     assert "| whole |" in out
     assert "| single-stage |" in out
     assert {"table.md", "table.csv", "figure.png"} <= {path.name for path in folder.iterdir()}
-    assert main(["ablate", "--folder", str(folder), *options, "--precision", "bfloat16"]) == 2
-    assert "precision: float32 there, bfloat16 here" in capsys.readouterr().err
-    assert main(["ablate", "--folder", str(folder), *options[:2]]) == 2
+    for variant in ("whole", "single-stage"):
+        trained = json.loads((folder / f"{variant}-0" / "config.json").read_text())
+        assert trained["train"]["batch_size"] == 3
+        assert trained["model"]["memory_decay"] == 0.25
+    assert main([*of_two, "--train.batch-size", "3", "--train.precision", "bfloat16"]) == 2
+    err = capsys.readouterr().err
+    assert "precision: float32 there, bfloat16 here" in err
+    assert "memory_decay: 0.25 there" in err
+    assert main(ablate) == 2
     assert "either in iterations or in minutes" in sentence(capsys)
+    assert main(["ablate", "tin"]) == 2
+    assert "did you mean tiny?" in sentence(capsys)
 
 
 # the other verbs

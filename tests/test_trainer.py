@@ -361,6 +361,21 @@ def test_second_stage_joins_after_the_single_stage_iterations():
     assert stages == [["stage1"], ["stage1"], ["stage1", "stage2"]]
 
 
+def test_things_learn_their_paths_before_the_first_iteration_and_never_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever trains: the command line, a notebook, an ablation; also after a stop, and from weights that know them."""
+    config = replace(PRESETS["tiny"].model, motion=2, motion_things=2, output="x0", data_mean=-0.9, data_std=0.4)
+    torch.manual_seed(0)
+    model = LGCVD(config)
+    assert not model.motion.knows_paths
+    first = next(train(model, DATA, CONFIG, folder=tmp_path))
+    assert first.model.motion.knows_paths
+    monkeypatch.setattr("lgcvd.trainer.learn_paths", lambda *_: pytest.fail("they were learned before"))
+    assert next(train(LGCVD(config), DATA, CONFIG, folder=tmp_path)).iteration == 2
+    assert next(train(first.model, DATA, CONFIG)).iteration == 1
+
+
 def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own():
     config = TrainConfig(iterations=8, batch_size=2, seed=1)
     first, second = torch.tensor(list(Batches(8, config))).reshape(2, 8).tolist()

@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
-from lgcvd.commands.common import Device, find_device, held_out, stop_signals
-from lgcvd.config import PRESETS, Precision, checked_seed
+from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
+from lgcvd.config import Preset, checked_seed
 from lgcvd.errors import UserError
 
-PresetName = tyro.extras.literal_type_from_choices(list(PRESETS))
 VariantName = tyro.extras.literal_type_from_choices(list(VARIANTS))
 
 
-@dataclass(frozen=True)
-class Ablate:
+@dataclass(frozen=True, kw_only=True)
+class Ablate(OfTraining):
     """Train variants of a preset under one budget and compare what they predict; stops and goes on like ``train``."""
 
-    folder: Path = Path("runs/ablation")
+    folder: Path
     """For the variants' run folders, table.md, table.csv and figure.png."""
-    preset: PresetName = "digits"
-    """What is varied."""
     variants: tuple[VariantName, ...] = field(
         default=("whole", "single-stage", "no-global-context", "no-position-planes", "paper-tasks", "last-clip-only")
     )
     """What is compared."""
     iterations: DisallowNone[int | None] = None
-    """The budget of each variant: the optimizer steps of so many iterations of the preset ..."""
+    """The budget of each variant: the optimizer steps of so many iterations of the preset, whose phases it shortens
+    alike ..."""
     minutes: DisallowNone[float | None] = None
     """... or in minutes of training."""
     seeds: tuple[int, ...] = (0,)
     """Each variant is trained once with each; more can be added later."""
-    data: str = "digits"
-    """As for ``lgcvd train``."""
     clips: int = 32
     """Held-out clips that are predicted."""
     frames: int = 12
     """New frames a clip."""
     device: Device = "auto"
     """Where to compute."""
-    precision: DisallowNone[Precision | None] = None
-    """Of training; left out, the preset's. "bfloat16" is for GPUs and for CPUs that multiply it."""
 
     def run(self) -> int:
-        import torch
-
-        from lgcvd import data as clip_data
-        from lgcvd.models import build
-        from lgcvd.objective import objective_of
         from lgcvd.progress import progress_bar
         from lgcvd.run_folder import spread
 
@@ -63,19 +52,10 @@ class Ablate:
             raise UserError("--seeds wants at least one seed, and each only once.")
         for seed in self.seeds:
             checked_seed(seed)
-        budget, preset = Budget(self.iterations, self.minutes), PRESETS[self.preset]
-        if self.precision:
-            preset = replace(preset, train=replace(preset.train, precision=self.precision))
-        shape = (*preset.model.image_size, preset.model.channels)
-        own = {} if self.data in clip_data.GENERATED else {"draws": 1_000_000, "seed": preset.train.seed}
-        with torch.device("meta"):
-            frames = objective_of(preset.train).clip_frames(build(preset.model))
-        clips = clip_data.open(self.data, frames=frames, shape=shape, **own)
-        length = preset.model.context_frames + self.frames
-        truth = spread(held_out(self.data, length, shape), self.clips)
-
+        budget, preset = Budget(self.iterations, self.minutes), Preset(self.model, self.train)
+        truth = spread(self.held_out_clips(preset.model.context_frames + self.frames), self.clips)
         options = {"seeds": self.seeds, "device": find_device(self.device)}
-        steps = ablate(preset, self.variants, clips, truth, self.folder, budget, **options)
+        steps = ablate(preset, self.variants, self.training_clips(), truth, self.folder, budget, **options)
         trainings = len(self.variants) * len(self.seeds)
         with stop_signals() as received, closing(steps), progress_bar(total=trainings, unit="training") as bar:
             for at in steps:

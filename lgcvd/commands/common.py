@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
-from tyro.conf import DisallowNone
+from tyro.conf import DisallowNone, Suppress
 
-from lgcvd.config import ModelConfig
+from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.errors import UserError
 from lgcvd.sampling import SAMPLERS, SPACINGS, THRESHOLDS, Sampling
 
@@ -89,6 +89,57 @@ class OfClips:
         return open_clips(self.data, frames=frames, clips=clips, shape=shape, **chosen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfTraining:
+    """What the verbs share that train a preset."""
+
+    preset: Suppress[str]
+    model: ModelConfig
+    train: TrainConfig
+    data: str = "digits"
+    """"digits" that bounce off the walls, "stochastic-digits" that leave them in a random direction, or where your own
+    are: an HDF5 file, a folder of them or of videos, a folder with one of these for each split."""
+    stride: int = 1
+    """Of the frames of your own data, every so many is taken."""
+    flip: bool = False
+    """Mirror half of the clips of your own data."""
+    jitter: float = 0.0
+    """Change brightness, contrast and saturation of your own data by up to this share."""
+
+    def training_clips(self) -> Dataset:
+        """Random clips to train on."""
+        import torch
+
+        from lgcvd import data
+        from lgcvd.models import build
+        from lgcvd.objective import objective_of
+
+        with torch.device("meta"):
+            frames = objective_of(self.train).clip_frames(build(self.model))
+        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
+        options = own | self._changed("stride", "flip", "jitter")
+        return data.open(self.data, frames=frames, shape=self._shape, **options)
+
+    def held_out_clips(self, frames: int) -> Dataset:
+        """Clips of ``frames`` frames of the validation split, in order; of what is trained on, with a note, where there
+        is no such split."""
+        from lgcvd import data
+
+        apart = self.data in data.GENERATED or "validation" in data.split_folders(Path(self.data))
+        if not apart:
+            print(f"{self.data} has no folder validation: what is validated is trained on, too", file=sys.stderr)
+        options = {"split": "validation" if apart else "train"} | self._changed("stride")
+        return data.open(self.data, frames=frames, shape=self._shape, **options)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return (*self.model.image_size, self.model.channels)
+
+    def _changed(self, *names: str) -> dict:
+        """Options that moving digits do not have, where they are set."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(OfTraining, name)}
+
+
 def in_words(config: ModelConfig) -> str:
     """A model in short: what kind it is, what it sees and adds."""
     height, width = config.image_size
@@ -107,16 +158,6 @@ def find_device(name: Device) -> str:
     if not there[name]:
         raise UserError(f"there is no {name} device here: use --device auto.")
     return name
-
-
-def held_out(what: str, frames: int, shape: tuple[int, int, int], **options: object) -> Dataset:
-    """Clips of the validation split, in order; of what is trained on, with a note, where there is no such split."""
-    from lgcvd import data
-
-    apart = what in data.GENERATED or "validation" in data.split_folders(Path(what))
-    if not apart:
-        print(f"{what} has no folder validation: what is validated is trained on, too", file=sys.stderr)
-    return data.open(what, frames=frames, shape=shape, split="validation" if apart else "train", **options)
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tyro.conf import DisallowNone, Suppress
+from tyro.conf import DisallowNone
 
-from lgcvd.commands.common import Device, find_device, held_out, stop_signals
-from lgcvd.config import ModelConfig, TrainConfig
+from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
 from lgcvd.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,30 +28,18 @@ DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
 """What a dry run times; where iterations take long, it stops after so many seconds."""
 
-FIRST_LAYER, LAST_LAYER, SKIP, PATHS = "unet.path.stem.weight", "unet.head.", "motion.", "motion.paths."
+FIRST_LAYER, LAST_LAYER, SKIP = "unet.path.stem.weight", "unet.head.", "motion."
 """Weights that need not fit those of ``--init``: what another motion skip shows and asks is learned in a short time."""
 
 DIGITS_LICENCE = "the digits are under Creative Commons Attribution-ShareAlike 3.0"
 
 
-@dataclass(frozen=True)
-class Train:
+@dataclass(frozen=True, kw_only=True)
+class Train(OfTraining):
     """Train a model; to stop, press Ctrl-C: the run is saved and the same command goes on with it."""
 
-    preset: Suppress[str]
     folder: Path
     """Where the run lives: its settings, log, checkpoints, curves, samples and, ready for ``lgcvd predict``, model/."""
-    model: ModelConfig
-    train: TrainConfig
-    data: str = "digits"
-    """"digits" that bounce off the walls, "stochastic-digits" that leave them in a random direction, or where your own
-    are: an HDF5 file, a folder of them or of videos, a folder with one of these for each split."""
-    stride: int = 1
-    """Of the frames of your own data, every so many is taken."""
-    flip: bool = False
-    """Mirror half of the clips of your own data."""
-    jitter: float = 0.0
-    """Change brightness, contrast and saturation of your own data by up to this share."""
     init: DisallowNone[str | None] = None
     """Begin with the weights of this model (shipped, a checkpoint folder, or a hub id) instead of random ones."""
     source: DisallowNone[str | None] = None
@@ -79,10 +66,8 @@ class Train:
             raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
 
         from lgcvd.models import build
-        from lgcvd.objective import objective_of
-        from lgcvd.paths import learn_paths
         from lgcvd.run_folder import watch
-        from lgcvd.trainer import accelerator_for, checkpoints, train
+        from lgcvd.trainer import accelerator_for, learn_paths_first, train
 
         for name in ("watch_every", "validation_clips"):
             if getattr(self, name) < 1:
@@ -93,12 +78,14 @@ class Train:
             torch.backends.cudnn.benchmark = True
         torch.manual_seed(self.train.seed)
         model = build(self.model)
-        anew = self._take_weights(model) if self.init else list(model.state_dict())
-        data = self._clips(objective_of(self.train).clip_frames(model))
+        if self.init:
+            self._take_weights(model)
+        data = self.training_clips()
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
-        if any(name.startswith(PATHS) for name in anew) and not checkpoints(self.folder):
-            learn_paths(model.to(accelerator.device), data, self.train, progress=accelerator.is_main_process)
+        model.to(accelerator.device)
+        # ``train`` would do it, too, but here Ctrl-C ends it at once
+        learn_paths_first(model, data, self.train, self.folder, progress=accelerator.is_main_process)
         steps = train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
         if accelerator.is_main_process:
             steps = watch(
@@ -176,8 +163,8 @@ class Train:
             print(f"to the end:  about {_in_hours(left)} for {config.iterations - reached:,} iterations")
         return 0
 
-    def _take_weights(self, model: VideoDenoiser) -> list[str]:
-        """Those of ``--init``; returned are the names of what begins anew all the same."""
+    def _take_weights(self, model: VideoDenoiser) -> None:
+        """Those of ``--init``; what does not fit because of another motion skip begins anew."""
         from lgcvd.checkpoints import load
         from lgcvd.trainer import differences
 
@@ -193,28 +180,14 @@ class Train:
             print(f"what sees or answers something else begins anew: {', '.join(anew)}", file=sys.stderr)
         if different:
             print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
-        return anew
-
-    def _clips(self, frames: int) -> Dataset:
-        """Random clips to train on."""
-        from lgcvd import data
-
-        shape = (*self.model.image_size, self.model.channels)
-        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
-        return data.open(self.data, frames=frames, shape=shape, **own, **self._changed("stride", "flip", "jitter"))
 
     def _validation(self, model: VideoDenoiser) -> Validation:
         from lgcvd.objective import objective_of
         from lgcvd.run_folder import Validation
 
         objective = objective_of(self.train)
-        shape = (*self.model.image_size, self.model.channels)
-        clips = held_out(self.data, objective.clip_frames(model), shape, **self._changed("stride"))
+        clips = self.held_out_clips(objective.clip_frames(model))
         return Validation.of(clips, objective, self.validation_clips)
-
-    def _changed(self, *names: str) -> dict:
-        """Options that moving digits do not have, where they are set."""
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Train, name)}
 
     def _about(self) -> About:
         from lgcvd.data import GENERATED
