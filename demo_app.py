@@ -561,6 +561,15 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             own = {}
         return [own.get(option, value) for option, value in DEFAULT_SAMPLING.items()]
 
+    def on_other_model(name: str, task: str):
+        own = on_sampling(name, task)
+        return own, *own
+
+    def on_other_task(name: str, task: str, told: list, *now):
+        """Sampling as the model wants it for this task, but what someone has set stays."""
+        own = on_sampling(name, task)
+        return own, *(own if list(now) == told else now)
+
     def on_task(task: str):
         own = [gr.update(visible=task == name) for name in ("infill", "slowmo", "reconstruct")]
         most = min(DEFAULT_NEW_FRAMES, VERBS[task].frames)  # as on the command line, but seconds, not a minute
@@ -571,7 +580,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         return event.index, None, gr.update(elem_classes=[])
 
     with gr.Blocks(title="LGC-VD: video prediction", delete_cache=(KEEP_FILES // 6, KEEP_FILES)) as app:
-        run, example = gr.State(None), gr.State(0)
+        run, example, told = gr.State(None), gr.State(0), gr.State([])
         gr.Markdown(f"# {TITLE}\n{INTRO}", elem_id="intro")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -701,7 +710,9 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
         gr.on([app.load, model.change], on_beside, [model, beside], beside, **quiet)
-        gr.on([app.load, model.change, task.change], on_sampling, [model, task], [sampler, steps, spacing], **quiet)
+        sampling = [sampler, steps, spacing]
+        gr.on([app.load, model.change], on_other_model, [model, task], [told, *sampling], **quiet)
+        task.change(on_other_task, [model, task, told, *sampling], [told, *sampling], **quiet)
         task.change(on_task, task, [given, start, frames, missing, factor, level], **quiet)
         gallery.select(choose, None, [example, upload, gallery], **quiet)
         upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)

@@ -399,7 +399,12 @@ def test_a_model_brings_its_own_sampler_and_others_the_default(model, tmp_path):
     own.about = replace(own.about, sampling={"steps": 4, "spacing": "trailing"}, sampling_by_task=of_tasks)
     lgcvd.save(own, tmp_path / "own")
     app = demo_app.build_app([model, str(tmp_path / "own")], tmp_path)
-    on_sampling = next(function.fn for function in app.fns.values() if function.name == "on_sampling")
-    assert on_sampling(str(tmp_path / "own"), "predict") == [DEFAULT_SAMPLER, 4, "trailing"]
-    assert on_sampling(str(tmp_path / "own"), "generate") == [DEFAULT_SAMPLER, 20, "trailing"]
-    assert on_sampling(model, "predict") == [DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING]
+    handlers = {function.name: function.fn for function in app.fns.values()}
+    own_name, default = str(tmp_path / "own"), [DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING]
+    own = {"predict": [DEFAULT_SAMPLER, 4, "trailing"], "generate": [DEFAULT_SAMPLER, 20, "trailing"]}
+    assert handlers["on_other_model"](own_name, "predict") == (own["predict"], *own["predict"])
+    assert handlers["on_other_model"](model, "predict") == (default, *default)
+    on_other_task = handlers["on_other_task"]
+    assert on_other_task(own_name, "generate", own["predict"], *own["predict"]) == (own["generate"], *own["generate"])
+    chosen = [DEFAULT_SAMPLER, 7, "trailing"]
+    assert on_other_task(own_name, "generate", own["predict"], *chosen) == (own["generate"], *chosen)
