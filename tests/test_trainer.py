@@ -364,7 +364,7 @@ def test_second_stage_joins_after_the_single_stage_iterations():
 def test_things_learn_their_paths_before_the_first_iteration_and_never_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whatever trains: the command line, a notebook, an ablation; also after a stop, and from weights that know them."""
+    """Whatever trains: the command line, a notebook, an ablation; after a stop, or from weights that know them, not."""
     config = replace(PRESETS["tiny"].model, motion=2, motion_things=2, output="x0", data_mean=-0.9, data_std=0.4)
     torch.manual_seed(0)
     model = LGCVD(config)
