@@ -10,3 +10,11 @@ def progress_bar(**options: object):
     from tqdm import tqdm
 
     return tqdm(mininterval=0.2 if sys.stderr.isatty() else 60, **options)
+
+
+def move_to(bar, done: float) -> None:
+    """Show that ``done`` is done. What the first call tells may be of an earlier attempt and does not count as speed."""
+    if bar.n:
+        bar.update(done - bar.n)
+    else:
+        bar.initial = bar.n = bar.last_print_n = done

@@ -42,7 +42,7 @@ class Ablate(OfTraining):
     """Where to compute."""
 
     def run(self) -> int:
-        from lgcvd.progress import progress_bar
+        from lgcvd.progress import move_to, progress_bar
         from lgcvd.run_folder import spread
 
         for name in ("clips", "frames"):
@@ -61,7 +61,7 @@ class Ablate(OfTraining):
             for at in steps:
                 bar.set_description(f"{at.variant}, seed {at.seed}", refresh=False)
                 bar.set_postfix({"iteration": at.step.iteration, "loss": f"{at.step.loss:.4f}"}, refresh=False)
-                bar.update(round(at.index - 1 + at.fraction - bar.n, 4))
+                move_to(bar, round(at.index - 1 + at.fraction, 4))
                 if received:
                     break
         if received:

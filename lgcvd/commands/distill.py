@@ -44,7 +44,7 @@ class Distill:
         from lgcvd.checkpoints import load
         from lgcvd.distill import distill, rounds
         from lgcvd.objective import TwoStage
-        from lgcvd.progress import progress_bar
+        from lgcvd.progress import move_to, progress_bar
 
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
@@ -64,8 +64,8 @@ class Distill:
             progress_bar(total=len(steps_of_rounds) * self.train.iterations, unit="it") as bar,
         ):
             for step in done:
-                bar.n = steps_of_rounds.index(step.steps) * self.train.iterations + step.training.iteration
-                bar.set_postfix({"steps": step.steps, "loss": f"{step.training.loss:.4f}"})
+                move_to(bar, steps_of_rounds.index(step.steps) * self.train.iterations + step.training.iteration)
+                bar.set_postfix({"steps": step.steps, "loss": f"{step.training.loss:.4f}"}, refresh=False)
                 if step.finished:
                     print(f"{self.folder}/{step.steps}/model: takes {step.steps} steps")
                 if received or time.monotonic() > end:

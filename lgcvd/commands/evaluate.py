@@ -10,7 +10,7 @@ from typing import Literal
 from tyro.conf import DisallowNone
 
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device, stop_signals
-from lgcvd.progress import progress_bar
+from lgcvd.progress import move_to, progress_bar
 from lgcvd.rollout import MEMORIES
 
 Protocol = Literal["ours", "mcvd", "lgcvd-released"]
@@ -67,7 +67,7 @@ class Evaluate(OfSteps, OfClips):
                 progress_bar(total=len(evaluation.clips), unit="clip", disable=not main) as bar,
             ):
                 for done in evaluate(evaluation, self.out, batch=self.batch, share=share):
-                    bar.update(done.clips - bar.n)
+                    move_to(bar, done.clips)
                     if received:
                         break
             if received:

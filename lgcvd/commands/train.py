@@ -101,7 +101,7 @@ class Train(OfTraining):
 
     def _follow(self, steps: Iterator[TrainStep], main: bool) -> int:
         """Iterate, with a bar, until the end, a signal or the time limit."""
-        from lgcvd.progress import progress_bar
+        from lgcvd.progress import move_to, progress_bar
         from lgcvd.trainer import any_process, checkpoints
 
         end, begun = time.monotonic() + 60 * (self.minutes or math.inf), False
@@ -113,11 +113,10 @@ class Train(OfTraining):
             for step in steps:
                 if not begun and step.iteration > 1 and main:
                     print(f"{self.folder}: going on after iteration {step.iteration - 1}")
-                    bar.initial = bar.n = step.iteration - 1  # what was done before does not count as speed
                 begun = True
                 shown = {stage: f"{loss:.4f}" for stage, loss in step.losses.items()}
                 bar.set_postfix({**shown, "rate": f"{step.rate:.1e}"}, refresh=False)
-                bar.update()
+                move_to(bar, step.iteration)
                 if any_process(bool(received) or time.monotonic() > end):
                     break
         if not main:
