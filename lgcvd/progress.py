@@ -13,7 +13,7 @@ def progress_bar(**options: object):
 
 
 def move_to(bar, done: float) -> None:
-    """Show that ``done`` is done. What the first call tells may be of an earlier attempt and does not count as speed."""
+    """Show that ``done`` is done. What the first call tells may be of an earlier attempt: it is not taken for speed."""
     if bar.n:
         bar.update(done - bar.n)
     else:
