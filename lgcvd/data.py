@@ -126,7 +126,8 @@ class Windows(Dataset):
     """Clips of ``frames`` frames, cut out of ``videos``: (frames, C, H, W) uint8.
 
     In order, item ``i`` is the i-th of all windows, every ``step`` frames and the last start of each video included.
-    With ``draws``, item ``i`` is drawn from all windows by (seed, i), and ``flip`` and ``jitter`` change it.
+    With ``draws``, item ``i`` is drawn from all windows by (seed, i); ``flip``, ``jitter``, ``shift`` and ``speeds``
+    change it.
     """
 
     videos: Videos
@@ -141,16 +142,23 @@ class Windows(Dataset):
     """Mirror half of the random windows."""
     jitter: float = 0.0
     """Random windows get a brightness, contrast and saturation that differ by up to this share."""
+    shift: int = 0
+    """Random windows move by up to so many pixels along each axis, their edges are repeated (Kostrikov et al. 2021)."""
+    speeds: int = 1
+    """Random windows take every, every second ... or every so-many-th frame of those that ``stride`` leaves, as far as
+    the video goes: they are up to so many times as fast."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("frames", "stride", "step"):
+        for name in ("frames", "stride", "step", "speeds"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 <= self.jitter < 1:
             raise UserError(f"jitter must be at least 0 and below 1, not {self.jitter}.")
-        if (self.flip or self.jitter) and self.draws is None:
-            raise UserError("flip and jitter change random windows only: set draws.")
+        if not 0 <= self.shift < min(self.videos.shape[:2]):
+            raise UserError(f"shift must be at least 0 and below the size of the frames, not {self.shift}.")
+        if (self.flip or self.jitter or self.shift or self.speeds > 1) and self.draws is None:
+            raise UserError("flip, jitter, shift and speeds change random windows only: set draws.")
         if not self._ends[-1]:
             raise UserError(
                 f"no video is long enough for {self.frames} frames at stride {self.stride}: the longest has "
@@ -185,16 +193,22 @@ class Windows(Dataset):
         if self.draws is None:
             return self._window(index)
         rng = np.random.default_rng([self.seed, index])
-        clip = self._window(int(rng.integers(self._ends[-1])))
+        window = int(rng.integers(self._ends[-1]))
+        clip = self._window(window, int(rng.integers(self.speeds)) + 1 if self.speeds > 1 else 1)
         if self.flip and rng.random() < 0.5:
             clip = clip.flip(-1)
         if self.jitter:
             clip = _jittered(clip, *rng.uniform(1 - self.jitter, 1 + self.jitter, size=3))
+        if self.shift:
+            clip = _shifted(clip, *rng.integers(-self.shift, self.shift + 1, size=2))
         return clip
 
-    def _window(self, index: int) -> Tensor:
+    def _window(self, index: int, speed: int = 1) -> Tensor:
+        """One of all windows, ``speed`` times as fast if its video is long enough, else as fast as it allows."""
         video, start = self.place(index)
-        frames = self.videos.read(video, range(start, start + self.reach, self.stride))
+        if self.frames > 1:
+            speed = min(speed, (self.videos.lengths[video] - 1 - start) // (self.reach - 1))
+        frames = self.videos.read(video, range(start, start + speed * (self.reach - 1) + 1, speed * self.stride))
         if frames.shape[1:] != self.videos.shape:
             raise UserError(
                 f"{self.videos.names[video]} has frames of {_size(frames.shape[1:])}, the first video of "
@@ -212,6 +226,14 @@ def _jittered(clip: Tensor, brightness: float, contrast: float, saturation: floa
     return (gray + saturation * (pixels - gray)).round().clamp(0, 255).byte()
 
 
+def _shifted(clip: Tensor, down: int, right: int) -> Tensor:
+    """All frames of a clip moved alike, their edges repeated."""
+    rows, columns = (
+        (torch.arange(size) - by).clamp(0, size - 1) for size, by in zip(clip.shape[-2:], (down, right), strict=True)
+    )
+    return clip[..., rows, :][..., columns]
+
+
 def open(
     what: str | Path, *, frames: int, shape: tuple[int, int, int], split: Split = "train", **options: object
 ) -> Dataset:
@@ -222,7 +244,7 @@ def open(
     - a folder of videos;
     - a folder with a folder for each split, of either.
 
-    ``options`` are those of ``Windows`` (stride, draws, flip, jitter, seed ...); moving digits know ``seed`` only.
+    ``options`` are those of ``Windows`` (stride, draws, flip, speeds, seed ...); moving digits know ``seed`` only.
     Raises ``UserError`` for data that are missing, damaged, of another size or too short.
     """
     if str(what) in GENERATED:

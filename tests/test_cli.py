@@ -351,7 +351,7 @@ def gray_videos(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_own_data_are_trained_on_by_any_number_of_workers(gray_videos: Path, tmp_path: Path):
-    options = ["--data", str(gray_videos), "--flip", "--jitter", "0.1"]
+    options = ["--data", str(gray_videos), "--flip", "--jitter", "0.1", "--shift", "1", "--speeds", "2"]
     for run, more in {"a": [], "b": ["--workers", "1"]}.items():
         assert train(tmp_path / run, *options, *more) == 0
     assert losses(tmp_path / "a") == losses(tmp_path / "b")

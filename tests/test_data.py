@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from media import write_clip
@@ -64,7 +66,7 @@ def test_every_window_is_there_once_in_order_with_the_last_start(videos: Shards,
 
 
 def test_random_windows_depend_on_seed_and_index_only(videos: Shards):
-    drawn = Windows(videos, 3, draws=200, flip=True, jitter=0.2, seed=4)
+    drawn = Windows(videos, 3, draws=200, flip=True, jitter=0.2, shift=1, speeds=2, seed=4)
     assert len(drawn) == 200
     for i in (0, 57, 199):
         assert torch.equal(drawn[i], replace(drawn)[i])
@@ -103,10 +105,40 @@ def test_jitter_changes_all_frames_of_a_clip_alike(videos: Shards):
         assert (drawn[i].float() - plain[i].float()).abs().max() < 100
 
 
+def test_shifted_clips_repeat_their_edges_and_move_as_one(tmp_path: Path):
+    frames = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
+    write_shard(tmp_path / "shard_0001.hdf5", [Recording("noise", frames, 10.0)], source="noise", split="train")
+    drawn = Windows(Shards([tmp_path / "shard_0001.hdf5"]), 3, draws=300, shift=2)
+    padded = F.pad(replace(drawn, shift=0)[0].float(), (2, 2, 2, 2), mode="replicate").byte()
+    places = list(itertools.product(range(5), range(5)))
+    possible = [padded[..., y : y + 8, x : x + 8] for y, x in places]
+    seen = [
+        [place for place, clip in zip(places, possible, strict=True) if torch.equal(clip, drawn[i])] for i in range(300)
+    ]
+    assert all(len(fits) == 1 for fits in seen)
+    assert sorted({fits[0] for fits in seen}) == places
+
+
+def test_clips_come_at_every_speed_that_their_video_is_long_enough_for(videos: Shards):
+    drawn = Windows(videos, 3, stride=2, draws=300, speeds=2)
+    of_videos = {}
+    for i in range(300):
+        (video, first), (_, second), (_, third) = places(drawn[i])
+        assert third - second == second - first
+        of_videos.setdefault(video, set()).add((first, second - first))
+    for video, length in enumerate(videos.lengths):
+        starts = range(length - 4)
+        possible = {(start, stride) for start in starts for stride in (2, 4) if start + 2 * stride < length}
+        assert of_videos.get(video, set()) == possible
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"frames": 0}, "frames must be at least 1"),
+        ({"frames": 2, "draws": 5, "speeds": 0}, "speeds must be at least 1"),
+        ({"frames": 2, "draws": 5, "shift": 99}, "below the size of the frames"),
+        ({"frames": 2, "speeds": 2}, "random windows only: set draws"),
         ({"frames": 2, "stride": 0}, "stride must be at least 1"),
         ({"frames": 2, "step": 0}, "step must be at least 1"),
         ({"frames": 2, "flip": True}, "random windows only: set draws"),

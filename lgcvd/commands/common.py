@@ -105,6 +105,10 @@ class OfTraining:
     """Mirror half of the clips of your own data."""
     jitter: float = 0.0
     """Change brightness, contrast and saturation of your own data by up to this share."""
+    shift: int = 0
+    """Move the clips of your own data by up to so many pixels; their edges are repeated."""
+    speeds: int = 1
+    """Show the clips of your own data at 1, 2 ... or so many times their speed."""
 
     def training_clips(self) -> Dataset:
         """Random clips to train on."""
@@ -117,7 +121,7 @@ class OfTraining:
         with torch.device("meta"):
             frames = objective_of(self.train).clip_frames(build(self.model))
         own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
-        options = own | self._changed("stride", "flip", "jitter")
+        options = own | self._changed("stride", "flip", "jitter", "shift", "speeds")
         return data.open(self.data, frames=frames, shape=self._shape, **options)
 
     def held_out_clips(self, frames: int) -> Dataset:
