@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from lgcvd.baselines import copy_last_frame
 from lgcvd.checkpoints import load
 from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
+from lgcvd.data import described
 from lgcvd.errors import UserError
 from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
@@ -162,7 +163,7 @@ def ablate(
         "preset": asdict(preset),
         "budget": asdict(budget),
         "clips": held_out.shape,
-        "data": repr(data) if is_dataclass(data) else "",
+        "data": described(data),
         "measures": list(MEASURES),
     }
     _same_settings(folder / "settings.json", settings)

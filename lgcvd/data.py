@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -263,6 +263,19 @@ def open(
         return Windows(videos, frames, **options)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def described(data: Dataset) -> str:
+    """All that decides the items of ``data``, if it is a dataclass that tells it; else nothing.
+
+    What has its default is left out, so that an option that is newer than a run does not make its data others.
+    """
+    if not is_dataclass(data):
+        return ""
+    values = {
+        field.name: getattr(data, field.name) for field in fields(data) if getattr(data, field.name) != field.default
+    }
+    return f"{type(data).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def split_folders(path: Path) -> dict[Split, Path]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lgcvd import video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
+from lgcvd.data import described
 from lgcvd.errors import UserError
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
@@ -166,9 +167,7 @@ class _Record:
     def _begin(self, step: TrainStep) -> None:
         reached = step.iteration - 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = {"model": asdict(step.model.config), "train": asdict(self.config)}
-        if is_dataclass(self.data):
-            settings["data"] = repr(self.data)
+        settings = {"model": asdict(step.model.config), "train": asdict(self.config), "data": described(self.data)}
         (self.folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
         with (self.folder / "commands.txt").open("a") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.context import TaskMix
 from lgcvd.cost import told_when_too_large
+from lgcvd.data import described
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
@@ -105,9 +106,7 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
     ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema)).eval()  # dropout is for what learns
-    settings = {"model": asdict(model.config), "train": asdict(config)}
-    if is_dataclass(data):  # its repr tells everything that decides its items
-        settings["data"] = repr(data)
+    settings = {"model": asdict(model.config), "train": asdict(config), "data": described(data)}
     state = _State(model, ema, optimizer, accelerator.scaler, settings)
     start = state.load(Path(folder)) if folder else 0
     if accelerator.reduce(torch.tensor(float(start), device=accelerator.device), "mean") != start:

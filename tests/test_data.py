@@ -150,6 +150,12 @@ def test_windows_that_make_no_sense_are_refused(videos: Shards, options: dict, s
         Windows(videos, **options)
 
 
+def test_data_are_described_by_what_is_not_their_default(videos: Shards):
+    assert data.described(Windows(videos, 3)) == f"Windows(videos={videos!r}, frames=3)"
+    assert data.described(MovingDigits(frames=9, motion="stochastic")) == "MovingDigits(frames=9, motion='stochastic')"
+    assert data.described([]) == ""
+
+
 def test_open_tells_kinds_apart(tmp_path: Path):
     write(tmp_path / "set" / "train")
     write(tmp_path / "set" / "validation", lengths=(5,))

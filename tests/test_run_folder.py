@@ -107,7 +107,7 @@ def test_a_run_can_be_repeated_from_its_folder(run: Path):
     settings = json.loads((run / "config.json").read_text())
     assert lgcvd.ModelConfig(**settings["model"]) == PRESETS["tiny"].model
     assert settings["train"] == json.loads(json.dumps(asdict(CONFIG)))
-    assert settings["data"] == repr(DATA)
+    assert settings["data"] == lgcvd.data.described(DATA)
     commands = (run / "commands.txt").read_text().splitlines()
     assert len(commands) == 2
     for line in commands:
