@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 from collections.abc import Iterator
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
@@ -19,6 +20,7 @@ from lgcvd.video import from_uint8
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("facts", deadline=None)  # how long an example takes is not what is tested
 hypothesis.settings.load_profile("facts")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &`: shells let what runs behind ignore Ctrl-C
 
 
 @pytest.hookimpl(tryfirst=True)
