@@ -65,7 +65,7 @@ def run(recipe: Preset, minutes: float, clips: int) -> tuple[int, DigitsReport]:
     """Train for ``minutes`` of CPU time; return the iterations done and what the averaged model predicts."""
     torch.manual_seed(recipe.train.seed)
     model = LGCVD(recipe.model)
-    data = MovingDigits(frames=TwoStage().clip_frames(model), image_size=recipe.model.image_size[0])
+    data = MovingDigits(frames=TwoStage().clip_frames(recipe.model), image_size=recipe.model.image_size[0])
     end = time.process_time() + 60 * minutes
     with closing(train(model, data, recipe.train)) as steps:
         for last in steps:  # noqa: B007

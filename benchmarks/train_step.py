@@ -76,7 +76,7 @@ def compare(preset: str, batch: int, rounds: int, device: torch.device, bfloat16
     config = PRESETS[preset].model
     forms = {name: Form(name, config, device, bfloat16) for name in FORMS}
     generator = torch.Generator().manual_seed(0)
-    shape = (batch, TwoStage().clip_frames(forms["lgcvd"].model), config.channels, *config.image_size)
+    shape = (batch, TwoStage().clip_frames(config), config.channels, *config.image_size)
     clips = (torch.rand(shape, generator=generator) * 2 - 1).to(device)
 
     losses = {name: list(form.iteration(clips)) for name, form in forms.items()}  # warms up, too
@@ -111,7 +111,7 @@ def alone(preset: str, form: str, batch: int, device: torch.device, bfloat16: bo
     """Peak memory in GB of two iterations; on a CPU, less what was there before the model (Linux only)."""
     before, config = _resident("VmRSS"), PRESETS[preset].model
     made = Form(form, config, device, bfloat16)
-    shape = (batch, TwoStage().clip_frames(made.model), config.channels, *config.image_size)
+    shape = (batch, TwoStage().clip_frames(config), config.channels, *config.image_size)
     for _ in range(2):
         list(made.iteration(torch.zeros(shape, device=device)))
     if device.type == "cuda":

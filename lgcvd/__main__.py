@@ -30,6 +30,12 @@ from lgcvd.commands.train import Train
 from lgcvd.config import PRESETS
 from lgcvd.errors import UserError
 
+OF_PRESETS: dict[str, tuple[type[OfTraining], Path]] = {
+    "train": (Train, Path("runs")),
+    "ablate": (Ablate, Path("runs/ablation")),
+}
+"""Verbs with a preset behind them, and where they work unless someone says where."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 2 for what the user can mend, 128 + n after signal n."""
@@ -52,12 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: list[str]):
     verbs = {
         **VERBS,
-        "train": _of_presets(Train, Path("runs")),
+        **{name: _of_presets(verb, runs) for name, (verb, runs) in OF_PRESETS.items()},
         "evaluate": Evaluate,
         "compare": Compare,
         "gallery": Gallery,
         "adapt": Adapt,
-        "ablate": _of_presets(Ablate, Path("runs/ablation")),
         "distill": Distill,
         "evaluate-digits": EvaluateDigits,
         "examples": Examples,
@@ -65,13 +70,12 @@ def _parse(argv: list[str]):
         "import-released": ImportReleased,
     }
     _check_name(argv[:1], verbs, "verb")
-    of_presets = {"train": Train, "ablate": Ablate}
-    if argv[0] in of_presets:
+    if argv[0] in OF_PRESETS:
         _check_name(argv[1:2], PRESETS, "preset")
-    chosen = [name for name in argv[: 2 if argv[0] in of_presets else 1] if not name.startswith("-")]
+    chosen = [name for name in argv[: 2 if argv[0] in OF_PRESETS else 1] if not name.startswith("-")]
     help_of = " ".join(["lgcvd", *chosen, "--help"])
     named = [
-        Annotated[verb, subcommand(name, description=of_presets[name].__doc__ if name in of_presets else None)]
+        Annotated[verb, subcommand(name, description=OF_PRESETS[name][0].__doc__ if name in OF_PRESETS else None)]
         for name, verb in verbs.items()
     ]
     messages = io.StringIO()

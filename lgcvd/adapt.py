@@ -140,7 +140,7 @@ class Adaptation:
         objective = "two_stage" if model.config.kind == "lgcvd" else "block_masking"
         self.config = replace(config, objective=objective, tasks=_mix(about.tasks))
         objective = objective_of(self.config)
-        frames = objective.clip_frames(model)
+        frames = objective.clip_frames(model.config)
         self.trained, self.held_out = split_in_time(videos, share, frames)
         self.data = Windows(self.trained, frames, draws=1_000_000, seed=config.seed)
         held_out = Windows(self.held_out, frames)

@@ -74,7 +74,7 @@ def _cost_on(device: str, config: ModelConfig, objective: Objective) -> Cost:
 
     with torch.device(device), torch.random.fork_rng(devices=[]):
         model = build(config)
-    clip = torch.zeros((1, objective.clip_frames(model), config.channels, *config.image_size), device=device)
+    clip = torch.zeros((1, objective.clip_frames(config), config.channels, *config.image_size), device=device)
     own = {weight.untyped_storage()._cdata for weight in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 

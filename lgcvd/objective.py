@@ -14,7 +14,7 @@ from lgcvd.denoiser import VideoDenoiser
 from lgcvd.errors import UserError
 
 if TYPE_CHECKING:
-    from lgcvd.config import TrainConfig
+    from lgcvd.config import ModelConfig, TrainConfig
 
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(predicted velocity, true velocity, alpha_bar at the time steps (B,)) -> loss of each clip (B,)."""
@@ -124,7 +124,7 @@ class StageLoss(NamedTuple):
 class Objective(Protocol):
     """What a model is trained to do."""
 
-    def clip_frames(self, model: VideoDenoiser) -> int:
+    def clip_frames(self, config: ModelConfig) -> int:
         """Length of a training clip."""
 
     def __call__(
@@ -147,9 +147,9 @@ class TwoStage:
     distance: Distance = l1
     times: TimeSampler = uniform_times
 
-    def clip_frames(self, model: VideoDenoiser) -> int:
+    def clip_frames(self, config: ModelConfig) -> int:
         """Length of a training clip: two windows that overlap by K."""
-        return 2 * (model.context_frames + model.new_frames) - model.context_frames
+        return 2 * config.clip_frames - config.context_frames
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
@@ -177,11 +177,11 @@ class TwoStage:
 
     def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
         """The two overlapping clips of T frames."""
-        k, t = model.context_frames, model.context_frames + model.new_frames
-        if clip.shape[1] != self.clip_frames(model):
+        k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model.config)
+        if clip.shape[1] != frames:
             raise UserError(
-                f"a training clip must have {self.clip_frames(model)} frames, two windows of {t} that overlap by {k}, "
-                f"not {clip.shape[1]}."
+                f"a training clip must have {frames} frames, two windows of {t} that overlap by {k}, not "
+                f"{clip.shape[1]}."
             )
         return clip[:, :t], clip[:, -t:]
 
@@ -189,7 +189,7 @@ class TwoStage:
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share
     ) -> tuple[list[str], Tensor]:
         """The task of each clip, and where its local frames belong, (B, K)."""
-        k, t = model.context_frames, model.context_frames + model.new_frames
+        k, t = model.context_frames, model.config.clip_frames
         tasks = self.tasks.draw_tasks(len(clip) * share.of, generator)
         return share(tasks), share(draw_positions(tasks, k, t, generator)).to(clip.device)
 
@@ -245,15 +245,15 @@ class BlockMasking(TwoStage):
     "random", coins decide too.
     """
 
-    def clip_frames(self, model: VideoDenoiser) -> int:
+    def clip_frames(self, config: ModelConfig) -> int:
         """K past frames, N new ones, and the future ones that the model knows."""
-        return model.config.clip_frames + model.config.future_frames
+        return config.clip_frames + config.future_frames
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
     ) -> Iterator[StageLoss]:
         """Yield the loss for clips (B, K + N + F, C, H, W) in [-1, 1], a share of a batch."""
-        k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model)
+        k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model.config)
         if clip.shape[1] != frames:
             raise UserError(f"a training clip must have {frames} frames, with past and future, not {clip.shape[1]}.")
         tasks = self.tasks.draw_tasks(len(clip) * share.of, generator)

@@ -23,12 +23,11 @@ from lgcvd import video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
-from lgcvd.data import described
 from lgcvd.errors import UserError
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
 from lgcvd.rollout import predict
-from lgcvd.trainer import TrainStep, generator_for
+from lgcvd.trainer import TrainStep, generator_for, settings_of
 
 LEVELS = (1.0, 0.75, 0.5, 0.25)
 """Noise levels of the validation loss, as shares of the diffusion's length."""
@@ -167,7 +166,7 @@ class _Record:
     def _begin(self, step: TrainStep) -> None:
         reached = step.iteration - 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = {"model": asdict(step.model.config), "train": asdict(self.config), "data": described(self.data)}
+        settings = settings_of(step.model.config, self.config, self.data)
         (self.folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
         with (self.folder / "commands.txt").open("a") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")

@@ -106,8 +106,7 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
     run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
     ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema)).eval()  # dropout is for what learns
-    settings = {"model": asdict(model.config), "train": asdict(config), "data": described(data)}
-    state = _State(model, ema, optimizer, accelerator.scaler, settings)
+    state = _State(model, ema, optimizer, accelerator.scaler, settings_of(model.config, config, data))
     start = state.load(Path(folder)) if folder else 0
     if accelerator.reduce(torch.tensor(float(start), device=accelerator.device), "mean") != start:
         raise UserError(
@@ -156,6 +155,11 @@ def train(
             if writes and not saved:
                 state.save(Path(folder), iteration, config.keep)
             raise
+
+
+def settings_of(model: ModelConfig, train: TrainConfig, data: object) -> dict:
+    """All that decides a run, for its checkpoints and its folder."""
+    return {"model": asdict(model), "train": asdict(train), "data": described(data)}
 
 
 def learn_paths_first(

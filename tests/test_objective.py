@@ -136,7 +136,7 @@ def test_both_stages_teach_the_encoder(tiny_model: LGCVD):
 
 
 def test_clips_of_another_length_are_refused():
-    assert TwoStage().clip_frames(Spy()) == 14
+    assert TwoStage().clip_frames(Spy().config) == 14
     with pytest.raises(UserError, match="must have 14 frames"):
         next(TwoStage()(Spy(), training_clip()[:, :13], torch.Generator()))
 

@@ -112,14 +112,10 @@ class OfTraining:
 
     def training_clips(self) -> Dataset:
         """Random clips to train on."""
-        import torch
-
         from lgcvd import data
-        from lgcvd.models import build
         from lgcvd.objective import objective_of
 
-        with torch.device("meta"):
-            frames = objective_of(self.train).clip_frames(build(self.model))
+        frames = objective_of(self.train).clip_frames(self.model)
         own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
         options = own | self._changed("stride", "flip", "jitter", "shift", "speeds")
         return data.open(self.data, frames=frames, shape=self._shape, **options)

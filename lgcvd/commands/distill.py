@@ -53,7 +53,7 @@ class Distill:
         model = load(self.model, find_device(self.device))
         own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
         shape = (*model.config.image_size, model.config.channels)
-        clips = data.open(self.data, frames=TwoStage().clip_frames(model), shape=shape, **own)
+        clips = data.open(self.data, frames=TwoStage().clip_frames(model.config), shape=shape, **own)
         end = time.monotonic() + 60 * (self.minutes or math.inf)
         done = distill(
             model, clips, self.train, first=self.first, last=self.last, folder=self.folder, workers=self.workers

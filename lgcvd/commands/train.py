@@ -185,7 +185,7 @@ class Train(OfTraining):
         from lgcvd.run_folder import Validation
 
         objective = objective_of(self.train)
-        clips = self.held_out_clips(objective.clip_frames(model))
+        clips = self.held_out_clips(objective.clip_frames(self.model))
         return Validation.of(clips, objective, self.validation_clips)
 
     def _about(self) -> About:
