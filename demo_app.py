@@ -27,6 +27,7 @@ import torch
 
 import lgcvd
 from lgcvd import examples, metrics, video
+from lgcvd.commands.common import find_device
 from lgcvd.commands.tasks import VERBS, Material
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
@@ -70,7 +71,7 @@ BASIC = {"copy-last-frame": "copy", "mean-frame": "mean", "blank-frame": "black"
 BASIC_CHOICES = [(words, name) for name, words in BASIC.items()]
 DEFAULT_BESIDE = ("copy-last-frame",)
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = find_device("auto")
 SAME = gr.skip()
 DEFAULT_SAMPLING = {"sampler": DEFAULT_SAMPLER, "steps": DEFAULT_STEPS, "spacing": DEFAULT_SPACING}
 
@@ -274,13 +275,17 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     rivals = {name: load(name) for name in wish.beside if name not in BASIC}
     able = {name: rival for name, rival in rivals.items() if wish.task in rival.tasks}
     windows = made_by(model, material, wish.futures, wish, wish.sampling())
-    beside = without_model(wish.beside, material)
+    beside = {} if material.truth is None else {"truth": material.truth}
+    beside |= without_model(wish.beside, material)
+
+    def so_far(window: lgcvd.Window) -> dict[str, torch.Tensor]:
+        """What stands beside the prediction, as far as that is made."""
+        there = slice(window.first, window.first + window.video.shape[1])
+        return {name: film[there] for name, film in beside.items()}
 
     def panels(window: lgcvd.Window) -> dict[str, torch.Tensor]:
-        """What is shown beside each other; of a past that is half made, the end of all others."""
-        videos, there = window.video.cpu(), window.video.shape[1]
-        others = beside if material.truth is None else {"truth": material.truth} | beside
-        others = {name: film[-there:] if wish.task == "past" else film[:there] for name, film in others.items()}
+        """What is shown beside each other."""
+        videos, others = window.video.cpu(), so_far(window)
         real = {name: others.pop(name) for name in ("truth",) if name in others}
         if wish.futures > 1:
             return real | lgcvd.Futures(videos, window.given).panels(real.get("truth")) | others
@@ -330,7 +335,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         if not window.done:
             text += " The frames of this window are as far as they came."
     else:
-        processor = "GPU" if DEVICE == "cuda" else "CPU"
+        processor = "CPU" if DEVICE == "cpu" else "GPU"
         times = f" in each of {wish.futures} futures" if wish.futures > 1 else ""
         text = (
             f"{window.given.count(False)} new frames{times} in {seconds:.1f} s on the {processor} by "
@@ -344,8 +349,9 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         video=gr.update(value=file, visible=True),
         download=gr.update(value=file, visible=True),
     )
-    truth, whole = panels(window).get("truth"), not run.stopped or wish.task in ("predict", "animate", "past")
-    if truth is not None and whole and (scores := frame_scores(truth, window, beside)) is not None:
+    others, whole = so_far(window), not run.stopped or wish.task in ("predict", "animate", "past")
+    truth = others.pop("truth", None)
+    if truth is not None and whole and (scores := frame_scores(truth, window, others)) is not None:
         view = view._replace(curves=gr.update(visible=True), psnr=scores, ssim=scores)
     yield view
 
@@ -749,6 +755,8 @@ def main() -> None:
         help="offer this checkpoint too, as the first; may be repeated",
     )
     options = parser.parse_args()
+    if options.port is not None and not 1 <= options.port <= 65535:
+        parser.error(f"--port must be between 1 and 65535, not {options.port}.")
     try:
         for name in options.model:
             load(name)

@@ -71,6 +71,8 @@ def _parse(argv: list[str]):
     }
     _check_name(argv[:1], verbs, "verb")
     if argv[0] in OF_PRESETS:
+        if argv[1:] and argv[1].startswith("-") and argv[1] not in ("-h", "--help"):
+            raise UserError(f"the preset comes first: lgcvd {argv[0]} PRESET {argv[1]} ...")
         _check_name(argv[1:2], PRESETS, "preset")
     chosen = [name for name in argv[: 2 if argv[0] in OF_PRESETS else 1] if not name.startswith("-")]
     help_of = " ".join(["lgcvd", *chosen, "--help"])

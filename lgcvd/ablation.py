@@ -157,6 +157,8 @@ def ablate(
     predict ``held_out``, clips (n, more than K, C, H, W) uint8, from their first K frames. Writes ``table.md``,
     ``table.csv`` and ``figure.png``.
     """
+    if not preset.train.tasks.prediction:
+        raise UserError("variants are compared by what they predict: give prediction a share of the tasks.")
     folder = Path(folder)
     preset = replace(preset, train=budget.of(preset.train))
     settings = {

@@ -81,7 +81,10 @@ def write(model: VideoDenoiser, folder: Path, about: About | None = None, dtype:
     """``save`` into a folder that nobody reads yet."""
     copy = build(model.config, about or model.about)
     copy.load_state_dict(model.state_dict())
-    copy.to(dtype).save_pretrained(folder)
+    try:
+        copy.to(dtype).save_pretrained(folder)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(str(error)) from error
     (folder / "README.md").unlink(missing_ok=True)  # the hub's, which would take the place of a card
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -91,8 +92,8 @@ class ModelConfig:
             raise UserError(f"there is no kind of model {self.kind!r}: choose one of {', '.join(get_args(Kind))}.")
         if self.future_frames < 0 or (self.future_frames and self.kind == "lgcvd"):
             raise UserError(f"future_frames must be at least 0, and 0 for lgcvd, not {self.future_frames}.")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+        if not 0 <= self.dropout < 1 or (self.dropout and self.kind == "lgcvd"):
+            raise UserError(f"dropout must be at least 0 and below 1, and 0 for lgcvd, not {self.dropout}.")
         if self.channels not in (1, 3):
             raise UserError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}.")
         for name in ("context_frames", "new_frames", "patch_size", "head_channels", "spatin_width", "timesteps"):
@@ -146,10 +147,10 @@ class ModelConfig:
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ``UserError`` unless the down path divides this size."""
-        if height % self.size_divisor or width % self.size_divisor:
+        if min(height, width) < 1 or height % self.size_divisor or width % self.size_divisor:
             raise UserError(
                 f"a size of {height}x{width} pixels does not fit this model: height and width must be multiples of "
-                f"{self.size_divisor}."
+                f"{self.size_divisor}, at least that."
             )
 
 
@@ -203,6 +204,16 @@ class TrainConfig:
         for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("warmup", "cooldown", "single_stage"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}.")
+        for name in ("rate", "clip_grad"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be above 0, not {value}.")
+        for name in ("beta2", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
         checked_seed(self.seed)
 
 

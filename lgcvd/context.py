@@ -120,6 +120,12 @@ class TaskMix:
         """Names of the tasks that have a share."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) > 0)
 
+    def only(self, known: Collection[str]) -> TaskMix:
+        """The mix without tasks that are not ``known``; ``UserError`` if none is left."""
+        if set(known).isdisjoint(self.trained):
+            raise UserError(f"none of {', '.join(self.trained)} is left to train: the model knows {', '.join(known)}.")
+        return replace(self, **{name: 0.0 for name in self.trained if name not in known})
+
     def draw(self, batch: int, context_frames: int, clip_frames: int, generator: torch.Generator) -> Tensor:
         """Positions (B, K), one task a sample."""
         return draw_positions(self.draw_tasks(batch, generator), context_frames, clip_frames, generator)

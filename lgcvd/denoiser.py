@@ -77,15 +77,13 @@ class VideoDenoiser(
         return offered(self.about.tasks, onward=self.output_frames < self.config.clip_frames)
 
     @property
-    @abstractmethod
     def output_frames(self) -> int:
         """Frames of the clip that is denoised: T for LGC-VD, N for MCVD."""
+        return self.config.output_frames
 
     @abstractmethod
-    def remember(
-        self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
-    ) -> Tensor | None:
-        """Global context after ``clip`` (B, T, C, H, W); None for models that keep none."""
+    def remember(self, clip: Tensor | None, size: tuple[int, int] | None = None) -> Tensor | None:
+        """Global context after ``clip`` (B, T, C, H, W) in [-1, 1]; None for models that keep none."""
 
     def prepare(self, context: Context, truth: Tensor | None = None) -> Context:
         """``context`` with all that does not depend on the noise: else every forward pass works it out anew.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from lgcvd.progress import progress_bar
 from lgcvd.protocols import SAMPLING
 from lgcvd.rollout import rollout
 from lgcvd.sampling import Sampling
-from lgcvd.video import filmstrip, from_uint8, write_image
+from lgcvd.video import draft, filmstrip, from_uint8, write_image, write_json
 
 BATCH = 16
 """Clips that are predicted together; fixed, because the noise is drawn for a whole batch."""
@@ -99,10 +98,11 @@ class DigitsReport:
     def save(self, folder: str | Path) -> Path:
         """Write ``results.json``, ``table.md``, ``curves.png`` and ``samples.png`` into ``folder``, and return it."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").write_text(json.dumps(self._as_json(), indent=1) + "\n")
-        (folder / "table.md").write_text(self.markdown())
-        self.figure().savefig(folder / "curves.png", dpi=120)
+        write_json(folder / "results.json", self._as_json())
+        with draft(folder / "table.md") as part:
+            part.write_text(self.markdown())
+        with draft(folder / "curves.png") as part:
+            self.figure().savefig(part, dpi=120)
         strips = [
             filmstrip({"truth": truth, "prediction": prediction}, self.settings["context_frames"])
             for truth, prediction in zip(self.samples[REAL], self.samples[MODEL], strict=True)
@@ -165,13 +165,15 @@ def evaluate_digits(
     seed: int = 0,
     split: Split = "test",
     progress: bool = True,
+    called: str | Path = "",
     **options: object,
 ) -> DigitsReport:
     """Predict ``frames`` frames after the first K of ``clips`` clips of reflecting digits, and judge them.
 
     One trajectory a clip; ``seed`` decides the noise, the clips are always the same; ``options`` are those of
     ``Sampling``, the model's own where they are left out. The rows beside the model's are the last seen frame copied,
-    blank frames, and the real frames as the ceiling of what the classifier can read.
+    blank frames, and the real frames as the ceiling of what the classifier can read. ``called``: what the model was
+    loaded by, for the command under the table.
 
     Raises ``UserError`` for a model that is not gray or whose frames are no square that 64 divides into, and for
     numbers of clips, frames or steps that make no sense.
@@ -182,8 +184,9 @@ def evaluate_digits(
             f"this model works on {size[0]}x{size[1]} pixels with {model.config.channels} channels: moving digits "
             f"need a gray model of {CANVAS}x{CANVAS} pixels, or of a square that divides it."
         )
-    if clips < 1:
-        raise UserError(f"the number of clips must be at least 1, not {clips}.")
+    for what, number in (("clips", clips), ("new frames", frames)):
+        if number < 1:
+            raise UserError(f"the number of {what} must be at least 1, not {number}.")
     seen = model.context_frames
     data = MovingDigits(split=split, length=clips, frames=seen + frames, image_size=size[0], motion="reflect")
     scenes = [data.clip_and_labels(i) for i in range(clips)]
@@ -201,7 +204,7 @@ def evaluate_digits(
     labels = torch.tensor([labels for _, labels in scenes])
     centres = torch.stack([data.places(i) for i in range(clips)]).transpose(1, 2)  # (clips, T, digits, 2)
     scores = {row: _judge(video[:, seen:], truth[:, seen:], labels, centres[:, seen:]) for row, video in videos.items()}
-    name = model.about.name or "MODEL"
+    name = called or model.about.name or "MODEL"
     sampling = Sampling(**(model.about.sampling_for("predict") | options))
     sampling = {option: getattr(sampling, option) for option in SAMPLING}
     told = " ".join(f"--{option} {value}" for option, value in sampling.items())

@@ -116,8 +116,13 @@ def distill(
     The first round's student takes ``first`` steps, its teacher, ``model``, twice as many; then the student is the
     teacher. Denoise a result with sampler "ddim", spacing "trailing" and as many steps. With a ``folder``, every round
     lives in a folder of its own there, ``16`` and so on, from which a broken run goes on; a finished round leaves
-    ``model`` in it. Closing the generator saves too.
+    ``model`` in it. Closing the generator saves too. Of the tasks of ``config`` those are trained that ``model`` knows.
+
+    Raises ``UserError`` for MCVD's models, for steps that cannot be halved, and if no task is left.
     """
+    if model.output_frames < model.config.clip_frames:
+        raise UserError(f"models of the kind {model.config.kind} cannot be distilled, only those of the kind lgcvd.")
+    config = replace(config, tasks=config.tasks.only(model.about.tasks))
     teacher = model
     for steps in rounds(first, last):
         home = Path(folder) / str(steps) if folder else None

@@ -33,7 +33,7 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
-from lgcvd.shards import Shard, shard_paths
+from lgcvd.shards import shard_paths
 from lgcvd.trainer import differences, generator_for
 from lgcvd.video import draft, from_uint8, write_json
 
@@ -135,10 +135,12 @@ def open_clips(
 def worst_of(results: dict, clips: Clips, count: int) -> Clips:
     """Of the ``clips`` that ``results`` are about, the ``count`` that were predicted worst, the worst first.
 
-    By LPIPS, or where that was not measured by PSNR, the mean of all trajectories.
+    By LPIPS, or where that was not measured by PSNR or SSIM, the mean of all trajectories.
     """
-    name, sign = ("lpips", -1) if "lpips" in results["summary"] else ("psnr", 1)
-    rows = results["clips"]
+    name = next((name for name in ("lpips", "psnr", "ssim") if name in results["summary"]), None)
+    if name is None:
+        raise UserError("the results have no measure of single clips: evaluate with --metrics lpips, psnr or ssim.")
+    rows, sign = results["clips"], -1 if name == "lpips" else 1
     order = sorted(range(len(rows)), key=lambda i: sign * rows[i][name]["mean"])[:count]
     for i in order:
         if zlib.crc32(clips.data[clips.indices[i]].numpy().tobytes()) != rows[i]["content"]:
@@ -148,13 +150,14 @@ def worst_of(results: dict, clips: Clips, count: int) -> Clips:
 
 def shape_of(what: str, split: Split, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Shape:
     """H, W, C for what was not made for one: what is asked for, or else the data's own."""
-    path = Path(what)
-    path = path / split if (path / split).is_dir() else path
+    if image_size and min(image_size) < 1:
+        raise UserError(f"height and width must be at least 1, not {image_size[0]} and {image_size[1]}.")
+    path = clip_data.split_folders(Path(what)).get(split, Path(what))
     shards = shard_paths(path) if path.is_dir() else [path]
     if what in clip_data.GENERATED:
         *size, own_channels = CANVAS, CANVAS, 1
-    elif not path.exists() or shards:
-        *size, own_channels = Shard(shards[0]).shape(0)
+    elif shards:
+        *size, own_channels = clip_data.Shards(shards).shape
     elif image_size:
         size, own_channels = image_size, 3
     else:

@@ -48,7 +48,7 @@ class Futures:
 
     def panels(self, truth: Tensor | None = None) -> dict[str, Tensor]:
         """Videos to look at, by name: best and worst where there is a truth, two of them where not; mean; spread."""
-        if truth is None or not any(not given for given in self.given[: len(truth)]):
+        if truth is None or all(self.given[: len(truth)]):
             chosen = {f"future {i + 1}": self.videos[i] for i in range(min(2, len(self.videos)))}
         else:
             order = self.ranked(truth)

@@ -80,11 +80,7 @@ class MCVD(VideoDenoiser):
     def _answer(self, x: Tensor, t: Tensor, frames: Tensor) -> Tensor:
         """What the network answers to an input and context frames, both folded."""
 
-    @property
-    def output_frames(self) -> int:
-        return self.config.new_frames
-
-    def remember(self, clip: Tensor | None, memory: None = None, size: tuple[int, int] | None = None) -> None:
+    def remember(self, clip: Tensor | None, size: tuple[int, int] | None = None) -> None:
         """Nothing: the context frames are all that goes from one window to the next."""
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:

@@ -38,17 +38,12 @@ class LGCVD(VideoDenoiser):
         self.unet = UNet(shape, local_channels + clip_channels + seen, clip_channels + answered, bottleneck=bottleneck)
         self.to(memory_format=torch.channels_last)
 
-    @property
-    def output_frames(self) -> int:
-        return self.config.clip_frames
-
-    def remember(
-        self, clip: Tensor | None, memory: Tensor | None = None, size: tuple[int, int] | None = None
-    ) -> Tensor | None:
-        """Encode the clip that was (B, T, C, H, W); average with what was remembered (paper, section 3.3).
+    def remember(self, clip: Tensor | None, size: tuple[int, int] | None = None) -> Tensor | None:
+        """Encode the clip that was, (B, T, C, H, W) in [-1, 1] -> (B, D, h, w) (paper, section 3.3).
 
         ``clip=None``: nothing was yet, (1, D, h, w) from a grey clip of ``size`` (height and width; default the
-        model's own); it serves any batch. None for a model without global context.
+        model's own); it serves any batch. None for a model without global context. What a rollout keeps of the clips
+        before that one is decided by ``rollout.MEMORIES``.
         """
         if self.encoder is None:
             return None
@@ -56,10 +51,10 @@ class LGCVD(VideoDenoiser):
             height, width = size or self.config.image_size
             shape = (1, self.config.clip_frames, self.config.channels, height, width)
             clip = self.unet.head[1].weight.new_full(shape, NULL_CLIP)
-        seen = self.encoder(self._fold(self._standardise(clip)))
-        return seen if memory is None else torch.lerp(seen, memory, self.config.memory_decay)
+        return self.encoder(self._fold(self._standardise(clip)))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        """Velocity (B, T, C, H, W) of the noisy clip ``x_t`` at time steps ``t`` (B,)."""
         self._check(x_t, t)
         context = self.prepare(context)
         frames, positions = self._shown(context)

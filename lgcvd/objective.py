@@ -260,9 +260,7 @@ class BlockMasking(TwoStage):
         shown = share(self._draw_shown(tasks, generator)).to(clip.device)
         blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)
         positions = blocks.where(shown[:, (blocks >= t).long()], ABSENT)
-        with torch.random.fork_rng([clip.device] if clip.device.type == "cuda" else []):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout takes no generator
-            loss, _ = self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)
+        loss, _ = self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)
         yield StageLoss(STAGES[0], loss, share(tasks))
 
     def _draw_shown(self, tasks: list[str], generator: torch.Generator) -> Tensor:

@@ -30,10 +30,14 @@ class Window:
     video: Tensor
     """Given and new frames so far, (B, n, C, H, W) in [-1, 1]; of an unfinished window, the present guess. Frames that
     are still missing between others are black."""
+    first: int
+    """Where in the film ``video`` begins: not at 0 while what lies before it is still missing."""
     given: tuple[bool, ...]
     """For each of the n frames whether it was given."""
     place: Place
     """Where the window lies and what the model was shown in it."""
+    clip: Tensor
+    """The window's own frames, (B, output_frames, C, H, W): once they are final, what is remembered of it."""
 
     @property
     def done(self) -> bool:
@@ -175,8 +179,9 @@ def rollout(
             if last or every_step:
                 film[:, new] = clip[:, new - first]
                 made[new] = True
-                there = slice(int(made.nonzero()[0]), int(made.nonzero()[-1]) + 1)
-                yield Window(index, len(places), step.index, step.steps, film[:, there].clone(), given[there], place)
+                begin, end = int(made.nonzero()[0]), int(made.nonzero()[-1]) + 1
+                video = film[:, begin:end].clone()
+                yield Window(index, len(places), step.index, step.steps, video, begin, given[begin:end], place, clip)
         seen = model.remember(clip)
         if seen is not None:
             remembered = MEMORIES[memory](remembered, seen, index, config.memory_decay)

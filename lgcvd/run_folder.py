@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import subprocess
@@ -167,7 +166,7 @@ class _Record:
         reached = step.iteration - 1
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = settings_of(step.model.config, self.config, self.data)
-        (self.folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        video.write_json(self.folder / "config.json", settings)
         with (self.folder / "commands.txt").open("a") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")
         self.log(f"{'begun' if reached == 0 else f'going on after iteration {reached}'}: {how_it_was_started()}")
@@ -211,7 +210,8 @@ class _Record:
                     if self.board:
                         self.board.add_scalar(f"validation {task}/{stage}, t = {t}", loss, step.iteration)
             told += f", validation {sum(losses.values()) / len(losses):.4f}"
-            self._show(self.validation.samples(step.model), step)
+            if "predict" in step.model.tasks:
+                self._show(self.validation.samples(step.model), step)
         self._draw()
         self.log(f"iteration {step.iteration}: {told}")
         self.since += time.monotonic() - started  # throughput is the training's alone
@@ -229,12 +229,8 @@ class _Record:
             _add_gif(self.board, "prediction", movie.read_bytes(), frames.shape[-2:], step.iteration)
 
     def _draw(self) -> None:
-        try:
-            figure = curves(self.folder)
-        except ImportError:
-            return
         with video.draft(self.folder / "curves.png") as part:
-            figure.savefig(part, dpi=110)
+            curves(self.folder).savefig(part, dpi=110)
 
 
 def _add_gif(board, tag: str, gif: bytes, size: tuple[int, int], iteration: int) -> None:

@@ -211,7 +211,12 @@ SPACINGS: dict[str, Callable[[int, int], Sequence[float]]] = {
 
 
 def spaced(spacing: str, steps: int, total: int) -> list[int]:
-    """``steps`` different time steps of ``total``, highest first; the first is ``total - 1``."""
+    """``steps`` different time steps of ``total``, highest first; the first is ``total - 1``.
+
+    Raises ``UserError`` if there are not so many.
+    """
+    if not 1 <= steps <= total:
+        raise UserError(f"steps must be between 1 and {total}, all time steps there are, not {steps}.")
     chosen: list[int] = []
     for left, t in zip(reversed(range(steps)), SPACINGS[spacing](steps, total), strict=True):
         highest = chosen[-1] - 1 if chosen else total - 1
@@ -265,8 +270,10 @@ class Sampling:
         for name, known in (("sampler", SAMPLERS), ("spacing", SPACINGS), ("threshold", THRESHOLDS)):
             if getattr(self, name) not in known:
                 raise UserError(f"there is no {name} {getattr(self, name)!r}: choose one of {', '.join(known)}.")
-        if self.eta is not None and (SAMPLERS[self.sampler].eta is None or not 0 <= self.eta <= 1):
-            raise UserError(f"eta must be between 0 and 1, and only ddpm, ddim and euler have one, not {self.sampler}.")
+        if self.eta is not None and SAMPLERS[self.sampler].eta is None:
+            raise UserError(f"{self.sampler} has no eta, only ddpm, ddim and euler have one: leave it out.")
+        if self.eta is not None and not 0 <= self.eta <= 1:
+            raise UserError(f"eta must be between 0 and 1, not {self.eta}.")
         for name in ("local_guidance", "memory_guidance"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be 0 or more, not {getattr(self, name)}: 1 is no guidance.")
@@ -275,8 +282,6 @@ class Sampling:
 
     def timesteps(self, total: int) -> list[int]:
         """The time steps of a run that begins at ``total - 1``; ``UserError`` if there are not so many."""
-        if not 1 <= self.steps <= total:
-            raise UserError(f"steps must be between 1 and {total}, not {self.steps}.")
         return spaced(self.spacing, self.steps, total)
 
 
@@ -324,7 +329,8 @@ def sample(
 
     ``options`` are those of ``Sampling``. ``known`` frames are imposed at every step, with resampling (RePaint, Lugmayr
     et al. 2022). ``start``: the time step of ``x_T``; left out, it is pure noise. ``generator`` gives the noise that is
-    drawn on the way. Nothing is computed ahead of what is asked for: to stop, stop iterating.
+    drawn on the way. Nothing is computed ahead of what is asked for: to stop, stop iterating. Raises ``UserError`` for
+    options that cannot be, and for more steps than there are.
     """
     sampling, schedule = Sampling(**options), model.schedule
     timesteps = sampling.timesteps(schedule.steps if start is None else start + 1)
@@ -377,7 +383,7 @@ def _guided(model: VideoDenoiser, context: Context, sampling: Sampling) -> Calla
     weaker: list[tuple[float, Context]] = []
     if sampling.local_guidance != 1 and (context.positions != ABSENT).any():
         nowhere = torch.full_like(context.positions, ABSENT)
-        weaker.append((sampling.local_guidance, replace(context, positions=nowhere)))
+        weaker.append((sampling.local_guidance, replace(context, positions=nowhere, evidence=None)))
     if sampling.memory_guidance != 1 and context.memory is not None:
         grey = model.remember(None, size=tuple(context.frames.shape[-2:]))
         weaker.append((sampling.memory_guidance, context.with_memory(grey)))

@@ -90,6 +90,8 @@ def train(
     but for rounding and a model's dropout, nor on ``workers``, the number of processes that prepare batches.
     """
     model.config.check_width()
+    if workers < 0:
+        raise UserError(f"workers must not be negative, not {workers}.")
     accelerator = accelerator or accelerator_for(config, next(model.parameters()).device.type)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if config.batch_size % (share.of * config.accumulate):
@@ -346,7 +348,10 @@ class _State:
         for left in path.parent.glob(".*.pt"):  # by a kill in the middle of writing
             left.unlink()
         with draft(path) as part:  # a reader sees a whole checkpoint or none, never half of one
-            torch.save(state, part)
+            try:
+                torch.save(state, part)
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise OSError("is the disk full?") from error
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         for old in checkpoints(folder)[keep:]:

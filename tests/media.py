@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import tempfile
 import threading
 import wave
@@ -20,7 +21,19 @@ from PIL import Image
 PHONE = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
 """The display matrix of a phone held upright: the stored picture is shown turned by 90 degrees clockwise."""
 
+
 FAST = {"preset": "ultrafast", "crf": "10"}
+
+
+@contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """No file can be written beyond so many bytes: to who writes it is as if the disk was full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def write_clip(

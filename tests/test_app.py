@@ -384,6 +384,14 @@ def test_a_broken_model_folder_ends_the_start_with_code_2(monkeypatch, capsys, t
     assert "config.json is missing" in capsys.readouterr().err
 
 
+def test_a_port_that_is_none_ends_the_start_with_code_2(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["demo_app.py", "--port", "99999"])
+    with pytest.raises(SystemExit) as stop:
+        demo_app.main()
+    assert stop.value.code == 2
+    assert "--port must be between 1 and 65535" in capsys.readouterr().err
+
+
 def test_a_taken_port_ends_the_start_with_code_2(monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(sys, "argv", ["demo_app.py", "--port", str(taken.getsockname()[1])])

@@ -54,6 +54,8 @@ def test_widths_too_narrow_for_velocity_are_refused(channels: int, patch_size: i
         ({"multipliers": ()}, "multipliers must be"),
         ({"multipliers": (1, 0)}, "multipliers must be"),
         ({"image_size": (64, 60)}, "multiples of 8"),
+        ({"image_size": (0, 0)}, "multiples of 8"),
+        ({"dropout": 0.1}, "0 for lgcvd"),
         ({"image_size": (24, 24), "patch_size": 2}, "multiples of 16"),
     ],
 )
@@ -62,7 +64,20 @@ def test_impossible_settings_are_refused(change: dict, words: str):
         ModelConfig(**change)
 
 
-@pytest.mark.parametrize("name", ["iterations", "batch_size", "save_every"])
-def test_training_that_could_not_run_is_refused(name: str):
-    with pytest.raises(UserError, match=f"{name} must be at least 1"):
-        TrainConfig(**{name: 0})
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"save_every": 0}, "save_every must be at least 1"),
+        ({"cooldown": -1}, "cooldown must not be negative"),
+        ({"rate": -1.0}, "rate must be above 0"),
+        ({"rate": float("nan")}, "rate must be above 0"),
+        ({"clip_grad": 0.0}, "clip_grad must be above 0"),
+        ({"beta2": 1.0}, "beta2 must be at least 0 and below 1"),
+        ({"ema": 1.5}, "ema must be at least 0 and below 1"),
+    ],
+)
+def test_training_that_could_not_run_is_refused(change: dict, words: str):
+    with pytest.raises(UserError, match=words):
+        TrainConfig(**change)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lgcvd import LGCVD, MovingDigits, UserError
+from lgcvd import LGCVD, MovingDigits, UserError, save
+from lgcvd.__main__ import main
 from lgcvd.config import ModelConfig
 from lgcvd.digit_classifier import IN_PLACE, WEIGHTS, find_digits, recognised
 from lgcvd.digits_evaluation import BLANK, COPY, MEASURES, MODEL, REAL, evaluate_digits, sampler_table
@@ -153,6 +154,17 @@ def test_models_of_something_else_are_refused(changes):
         evaluate_digits(LGCVD(config), clips=1, progress=False)
 
 
-def test_no_clips_are_refused(tiny_model):
-    with pytest.raises(UserError, match="clips"):
-        evaluate_digits(tiny_model, clips=0, progress=False)
+@pytest.mark.parametrize("numbers", [{"clips": 0}, {"frames": -3}])
+def test_no_clips_and_no_frames_are_refused(tiny_model, numbers):
+    with pytest.raises(UserError, match="must be at least 1"):
+        evaluate_digits(tiny_model, progress=False, **numbers)
+
+
+def test_the_command_under_the_table_names_the_model_as_it_was_given(tiny_model, tmp_path, capsys):
+    save(tiny_model, tmp_path / "model")
+    run = ["evaluate-digits", "--model", str(tmp_path / "model"), "--clips", "1", "--frames", "2", "--steps", "1"]
+    assert main(run) == 0
+    assert f"--model {tmp_path / 'model'} --clips 1" in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    assert main([*run, "--out", str(tmp_path / "file")]) == 2
+    assert "is a file: give a folder" in capsys.readouterr().err

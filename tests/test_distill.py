@@ -9,10 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, UserError, distill, load, predict, sample, seeded
+from lgcvd import (
+    LGCVD,
+    PRESETS,
+    About,
+    MovingDigits,
+    TaskMix,
+    TrainConfig,
+    UserError,
+    distill,
+    load,
+    predict,
+    sample,
+    seeded,
+)
 from lgcvd.__main__ import main
 from lgcvd.context import local_context
 from lgcvd.distill import HalfTheSteps, _clean_clip_of_one_step, _ddim, rounds
+from lgcvd.models import build
 from lgcvd.objective import capped_l2
 from lgcvd.sampling import CLEAN, spaced
 from lgcvd.schedule import Schedule
@@ -120,6 +134,22 @@ def test_the_encoder_and_the_teacher_stay_as_they_are(tiny_model: LGCVD):
     assert all(torch.equal(before[name], weight) for name, weight in tiny_model.state_dict().items())
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("encoder"))
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("unet"))
+
+
+def test_a_student_knows_what_its_teacher_does(tiny_model: LGCVD):
+    tiny_model.about = About(tasks=("prediction", "past"))
+    mix = TaskMix(prediction=0.5, generation=0.4, past=0.1)
+    *_, last = distill(tiny_model, DATA, replace(TRAIN, tasks=mix), first=2, last=2)
+    assert last.finished.about.tasks == ("prediction", "past")
+    with pytest.raises(UserError, match="none of generation is left to train: the model knows prediction, past"):
+        next(distill(tiny_model, DATA, replace(TRAIN, tasks=TaskMix(0, 1, 0, 0)), first=2, last=2))
+
+
+def test_what_cannot_be_distilled_is_refused(tiny_model: LGCVD):
+    with pytest.raises(UserError, match="kind mcvd-concat cannot be distilled"):
+        next(distill(build(PRESETS["tiny-mcvd-concat"].model), DATA, TRAIN))
+    with pytest.raises(UserError, match="between 1 and 1000"):
+        next(distill(tiny_model, DATA, TRAIN, first=512, last=512))
 
 
 def test_distillation_has_its_verb(tiny_model: LGCVD, tmp_path: Path, capsys: pytest.CaptureFixture):

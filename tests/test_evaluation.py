@@ -24,10 +24,12 @@ from lgcvd.evaluation import (
     of_model,
     open_clips,
     read_results,
+    shape_of,
 )
 from lgcvd.models import build
 from lgcvd.objective import Share
 from lgcvd.protocols import OURS, PROTOCOLS
+from lgcvd.shards import Recording, write_shard
 
 SMALL = {"sampler": "ddpm", "steps": 2}
 SHAPE = (16, 16, 1)
@@ -373,3 +375,12 @@ def test_models_are_sampled_in_their_own_way_unless_someone_says_how(
         main([*command, "--out", str(tmp_path / "out.json"), *options])
     protocol = asked[0].protocol
     assert (protocol.sampler, protocol.steps, protocol.spacing) == expected
+
+
+def test_a_baseline_takes_its_shape_from_the_split_whatever_that_is_called(tmp_path):
+    clip = Recording("clip", np.zeros((12, 16, 20, 3), np.uint8))
+    for name, recordings in (("0.hdf5", []), ("1.hdf5", [clip])):
+        write_shard(tmp_path / "val" / name, recordings, source="made here", split="validation")
+    assert shape_of(str(tmp_path), "validation") == (16, 20, 3)
+    with pytest.raises(UserError, match="height and width must be at least 1"):
+        shape_of(str(tmp_path), "validation", image_size=(0, 0))

@@ -109,5 +109,15 @@ def test_a_gallery_of_failures_shows_the_clips_that_were_predicted_worst(tmp_pat
     gallery = ["gallery", "--models", "copy-last-frame", *of, "--clips", "2", "--worst-of", str(results)]
     assert main([*gallery, "--out", str(tmp_path / "out")]) == 0
     assert "2 clips, 9 frames" in capsys.readouterr().out
+    by_likeness = read_results(results)
+    by_likeness["summary"], by_likeness["clips"] = (
+        {"ssim": by_likeness["summary"]["psnr"]},
+        [row | {"ssim": row.pop("psnr")} for row in by_likeness["clips"]],
+    )
+    assert worst_of(by_likeness, clips, 2) == worst
+    with pytest.raises(UserError, match="no measure of single clips"):
+        worst_of(by_likeness | {"summary": {}}, clips, 2)
+    assert main([*gallery, "--out", str(tmp_path / "bad"), "--fps", "0"]) == 2
+    assert "fps must be between 0.1 and 240" in capsys.readouterr().err
     assert main([*gallery, "--out", str(tmp_path / "bad"), "--seed", "1"]) == 2
     assert "the results are of other clips" in capsys.readouterr().err

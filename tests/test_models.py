@@ -79,14 +79,6 @@ def test_a_model_without_position_planes_sees_no_difference_between_places():
     assert not torch.equal(velocity(model, positions=(0, 1)), velocity(model, positions=(0, -1)))
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.25, 0.5])
-def test_memory_decays(tiny_model: LGCVD, decay: float):
-    model = LGCVD(replace(TINY, memory_decay=decay))
-    model.load_state_dict(tiny_model.state_dict())
-    memory, seen = model.remember(clip(0)), model.remember(clip(1))
-    torch.testing.assert_close(model.remember(clip(1), memory), decay * memory + (1 - decay) * seen)
-
-
 def test_samples_of_a_batch_do_not_mix(tiny_model: LGCVD):
     context = local_context(clip(1), torch.tensor([[0, 1], [4, -1]]), tiny_model.remember(clip(3)))
     t, x_t = torch.tensor([10, 900]), clip(2)
@@ -114,11 +106,6 @@ def test_a_network_for_standardised_clips_is_one_for_plain_ones_on_other_data(ti
         with torch.no_grad():
             estimates.append(model.schedule.x0(clean, model(clean, t, context), t))
     torch.testing.assert_close(mean + std * estimates[0], estimates[1], atol=2e-3, rtol=0)
-
-
-def test_memory_is_averaged_with_what_was_remembered(tiny_model: LGCVD):
-    seen, before = tiny_model.remember(clip(1)), tiny_model.remember(None)
-    torch.testing.assert_close(tiny_model.remember(clip(1), before), (seen + before) / 2)
 
 
 def test_empty_memory_is_that_of_a_grey_clip(tiny_model: LGCVD):

@@ -39,11 +39,7 @@ class Spy(VideoDenoiser):
         self.remembered: list[Tensor | None] = []
         self.calls: list[tuple[Tensor, Tensor, Context]] = []
 
-    @property
-    def output_frames(self) -> int:
-        return self.config.clip_frames
-
-    def remember(self, clip, memory=None, size=None):
+    def remember(self, clip, size=None):
         self.remembered.append(clip)
         return torch.full((1, 1, 1, 1), float(len(self.remembered)))
 

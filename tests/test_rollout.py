@@ -153,6 +153,8 @@ def test_frames_that_are_missing_yet_are_black_and_what_is_there_grows_both_ways
     windows = list(rollout(able_model, digits_clip[:, :2], task="past", num_frames=9, steps=1))
     assert [w.video.shape[1] for w in windows] == [2 + 6, 2 + 9]
     assert torch.equal(windows[0].video, windows[1].video[:, 3:])
+    assert [w.first for w in windows] == [3, 0]
+    assert torch.equal(windows[1].clip[:, -windows[1].place.start :][:, :3], windows[1].video[:, :3])
     windows = list(rollout(able_model, digits_clip[:, :2], task="interpolate", num_frames=12, steps=1))
     assert [w.video.shape[1] for w in windows] == [14, 14]
     assert (windows[0].video[:, 7:13] == -1).all()

@@ -48,6 +48,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, validation: Validation) -> Pat
     return folder
 
 
+def test_a_training_without_prediction_shows_no_predictions(tmp_path: Path, validation: Validation):
+    config = replace(CONFIG, iterations=2, tasks=TaskMix(prediction=0, generation=1, interpolation=0, random=0))
+    objective = replace(validation, objective=TwoStage(config.tasks))
+    steps = train(fresh_model(), DATA, config, folder=tmp_path)
+    assert len(list(watch(steps, tmp_path, config, validation=objective, every=1))) == 2
+    assert {row["task"] for row in rows(tmp_path / "validation.csv")} == {"generation"}
+    assert not (tmp_path / "samples").exists()
+
+
 def rows(path: Path) -> list[dict]:
     with path.open() as file:
         return list(csv.DictReader(file))

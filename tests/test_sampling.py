@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -20,11 +22,7 @@ class Ideal(VideoDenoiser):
         super().__init__()
         self.config, self.schedule, self.data = PRESETS["tiny"].model, Schedule(1000), data
 
-    @property
-    def output_frames(self) -> int:
-        return self.config.clip_frames
-
-    def remember(self, clip, memory=None, size=None):
+    def remember(self, clip, size=None):
         return None
 
     def forward(self, x_t, t, context):
@@ -195,6 +193,21 @@ def test_guidance_of_1_asks_the_network_once_and_others_push_away_from_the_weake
     assert not torch.allclose(plain, without_memory, atol=1e-3)
 
 
+def test_guidance_is_the_same_for_a_context_that_was_prepared():
+    """What motion the known frames show must not stay when they are left out."""
+    torch.manual_seed(0)
+    model = LGCVD(replace(PRESETS["tiny"].model, output="x0", motion=1)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():  # else what it answers does not depend on what it sees
+            weight.add_(torch.randn_like(weight), alpha=0.05)
+    frames = noise().clamp(-1, 1)
+    context = local_context(frames, torch.tensor([[0, 1]] * 2), model.remember(None))
+    made = [
+        list(sample(model, noise(), c, steps=2, local_guidance=3))[-1].x0 for c in (context, model.prepare(context))
+    ]
+    assert torch.equal(*made)
+
+
 def test_a_local_context_of_nothing_cannot_guide(tiny_model: LGCVD):
     calls = []
     tiny_model.unet.register_forward_hook(lambda *_: calls.append(1))
@@ -276,7 +289,7 @@ def test_nothing_is_computed_ahead(tiny_model: LGCVD, context: Context):
         ({"threshold": "magic"}, "no threshold 'magic': choose one of clip"),
         ({"local_guidance": -0.1}, "local_guidance must be 0 or more"),
         ({"memory_guidance": float("nan")}, "memory_guidance must be 0 or more"),
-        ({"sampler": "dpm++2m", "eta": 0.5}, "only ddpm, ddim and euler have one, not dpm"),
+        ({"sampler": "dpm++2m", "eta": 0.5}, "no eta, only ddpm, ddim and euler have one"),
         ({"sampler": "ddim", "eta": 1.5}, "eta must be between 0 and 1"),
         ({"resample": 0}, "resample must be at least 1"),
         ({"steps": 0}, "between 1 and 1000"),

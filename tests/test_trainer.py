@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from accelerate import Accelerator
+from media import full_disk
 from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
@@ -307,6 +308,14 @@ def test_batches_in_parts_train_what_whole_ones_do():
 def test_batches_that_cannot_be_shared_are_refused():
     with pytest.raises(UserError, match="1 processes cannot share batches of 2 in 3 parts: set a multiple of 3"):
         steps_of(replace(CONFIG, accumulate=3))
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_the_checkpoint_before(tmp_path: Path):
+    steps = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
+    reached = next(step.iteration for step in steps if step.saved)
+    with full_disk(after=10_000), pytest.raises(UserError, match=r"cannot be written \(is the disk full"):
+        list(steps)
+    assert next(train(fresh_model(), DATA, CONFIG, folder=tmp_path)).iteration == reached + 1
 
 
 def test_average_follows_the_weights_of_encoder_and_denoiser():

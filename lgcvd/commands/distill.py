@@ -11,10 +11,19 @@ from pathlib import Path
 from tyro.conf import DisallowNone, Positional
 
 from lgcvd.commands.common import Device, find_device, stop_signals
-from lgcvd.config import TrainConfig
+from lgcvd.config import SMALL, TrainConfig
 from lgcvd.errors import UserError
 
-RECIPE = TrainConfig(iterations=2000, batch_size=8, rate=1e-4, beta2=0.99, cooldown=500, clip_grad=1.0, loss="l2")
+RECIPE = TrainConfig(
+    iterations=2000,
+    batch_size=8,
+    rate=1e-4,
+    beta2=0.99,
+    cooldown=500,
+    clip_grad=1.0,
+    loss="l2",
+    tasks=SMALL.tasks,  # of which the model's own are taken
+)
 
 
 @dataclass(frozen=True)

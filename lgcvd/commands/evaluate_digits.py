@@ -9,6 +9,7 @@ from typing import Literal
 from tyro.conf import DisallowNone
 
 from lgcvd.commands.common import Device, OfSteps, find_device
+from lgcvd.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,12 @@ class EvaluateDigits(OfSteps):
         from lgcvd.checkpoints import load
         from lgcvd.digits_evaluation import evaluate_digits
 
+        if self.out and self.out.is_file():
+            raise UserError(f"{self.out} is a file: give a folder with --out.")
         options = {name: getattr(self, name) for name in ("clips", "frames", "seed", "split")}
-        report = evaluate_digits(load(self.model, find_device(self.device)), **options, **self.sampling())
+        report = evaluate_digits(
+            load(self.model, find_device(self.device)), called=self.model, **options, **self.sampling()
+        )
         print(report.markdown())
         if self.out:
             print(f"{report.save(self.out)}: table.md, results.json, curves.png, samples.png")

@@ -39,12 +39,15 @@ class Gallery(OfSteps, OfClips):
         from lgcvd.checkpoints import load
         from lgcvd.errors import UserError
         from lgcvd.evaluation import of_baseline, of_model, read_results, worst_of
+        from lgcvd.video import MAX_FPS, MIN_FPS
 
         if not self.models:
             raise UserError("a gallery needs at least one model or baseline: name it with --models.")
         for name in ("context", "frames", "clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not MIN_FPS <= self.fps <= MAX_FPS:
+            raise UserError(f"fps must be between {MIN_FPS:g} and {MAX_FPS:g}, not {self.fps:g}.")
         models, predictors, device, sampling = {}, [], find_device(self.device), self.sampling()
         for name in self.models:
             if name in BASELINES:

@@ -71,6 +71,8 @@ class Make(OfSampling):
         video.check_output(self.out)
         for picture in filter(None, (self.strip, self.attention)):
             video.check_output(picture, (".png",))
+        if self.attention and not {self.local_guidance, self.memory_guidance} <= {None, 1}:
+            raise UserError("--attention shows what one pass of the network reads: leave the guidance out with it.")
         model = load(self.model, find_device(self.device))
         material = self.material(model)
         film, pictures = self._make(model, material)
@@ -129,7 +131,7 @@ class Make(OfSampling):
                 bar.total = window.windows * window.steps
                 bar.update()
                 if self.attention and window.done:
-                    frame = window.video[:1, -1]
+                    frame = window.clip[:1, -1]
                     seen = torch.zeros_like(frame) if remembered is None else remembered
                     pictures.append(attention.attention_picture(seen, weights[-1][:1])[0])
                     remembered = frame
@@ -152,13 +154,15 @@ class OfClip(Make):
         from lgcvd import video
 
         config, start = model.config, self.start if start is None else start
+        if most < least:
+            raise UserError(f"the number of frames must be at least {least}, not {most}.")
         return video.read_clip(
             path,
             config.image_size,
             config.channels,
             fps=self.fps,
             start=start,
-            max_frames=max(1, min(most, MAX_FRAMES)),
+            max_frames=min(most, MAX_FRAMES),
             min_frames=least,
         )
 
@@ -215,11 +219,13 @@ class Interpolate(OfClip):
         import torch
 
         tail = max(1, model.context_frames // 2)
-        head = max(1, model.context_frames - tail)
+        head, most = max(1, model.context_frames - tail), MAX_FRAMES - model.context_frames - tail
+        if not 1 <= self.frames <= most:
+            raise UserError(f"the number of new frames must be between 1 and {most}, not {self.frames}.")
         if self.frames > model.config.clip_frames - head - tail:  # the gap is first shortened by prediction
             head = model.context_frames
         if self.second is None:
-            end = head + max(1, self.frames)
+            end = head + self.frames
             clip = self.read(self.clip, model, end + tail, end + tail)
             before, after, truth = clip.frames[:head], clip.frames[end:], clip.frames
         else:
@@ -315,7 +321,7 @@ class Reconstruct(OfClip):
 
     def material(self, model: VideoDenoiser) -> Material:
         start = (Inverted if self.back == "inversion" else Noised)(self.level)
-        clip = self.read(self.clip, model, self.frames)
+        clip = self.read(self.clip, model, self.frames, model.config.clip_frames)
         options = {"task": "reconstruct", "start": start}
         return Material(clip.frames, options, clip.frames, clip.fps, clip.note, clip.more)
 

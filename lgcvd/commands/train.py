@@ -83,6 +83,7 @@ class Train(OfTraining):
         data = self.training_clips()
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
+        validation = self._validation() if accelerator.is_main_process else None
         model.to(accelerator.device)
         # ``train`` would do it, too, but here Ctrl-C ends it at once
         learn_paths_first(model, data, self.train, self.folder, progress=accelerator.is_main_process)
@@ -92,7 +93,7 @@ class Train(OfTraining):
                 steps,
                 self.folder,
                 self.train,
-                validation=self._validation(model),
+                validation=validation,
                 every=self.watch_every,
                 about=self._about(),
                 data=data,
@@ -180,7 +181,7 @@ class Train(OfTraining):
         if different:
             print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
 
-    def _validation(self, model: VideoDenoiser) -> Validation:
+    def _validation(self) -> Validation:
         from lgcvd.objective import objective_of
         from lgcvd.run_folder import Validation
 
