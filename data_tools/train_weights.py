@@ -71,6 +71,8 @@ class Recipe:
 
 PUSHING = "--flip --train.precision bfloat16 --model.motion 6 --model.motion-stride 2 --model.motion-sharpness 1.5"
 """What all runs for pushing share."""
+ALL_ESTIMATES = "--train.estimate-level 1"
+"""They are older than the preset's limit."""
 
 FEW_STEPS = {"sampler": "dpm++2m", "spacing": "trailing", "steps": 4}
 RECIPES = {
@@ -100,14 +102,14 @@ RECIPES = {
                 3468,
                 2077,
                 364,
-                options=f"{PUSHING} --train.batch-size 32",
+                options=f"{PUSHING} --train.batch-size 32 {ALL_ESTIMATES}",
             ),
             Run(
                 5500,
                 0,
                 3300,
                 options=f"{PUSHING} --train.batch-size 8 --train.rate 5e-4 --train.times high_noise "
-                "--train.clip-grad 0.1",
+                f"--train.clip-grad 0.1 {ALL_ESTIMATES}",
             ),
         ),
         compared=1,
@@ -120,12 +122,12 @@ RECIPES = {
         "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
         "MIT, as the clips that it was trained on; name their source",
         (
-            Run(8000, 3000, 1500, options="--flip"),
+            Run(8000, 3000, 1500, options=f"--flip {ALL_ESTIMATES}"),
             Run(
                 3000,
                 0,
                 1200,
-                options="--flip --train.precision bfloat16 --train.rate 4e-4 --train.clip-grad 0.1",
+                options=f"--flip --train.precision bfloat16 --train.rate 4e-4 --train.clip-grad 0.1 {ALL_ESTIMATES}",
             ),
         ),
         sampling=FEW_STEPS,

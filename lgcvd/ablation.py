@@ -25,7 +25,7 @@ from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
-from lgcvd.trainer import TrainStep, differences, generator_for, train
+from lgcvd.trainer import TrainStep, differences, filled, generator_for, train
 from lgcvd.video import draft, from_uint8, write_json
 
 COPY = "copy last frame"
@@ -58,6 +58,7 @@ VARIANTS: dict[str, Variant] = {
         "one stage, true context only, as many optimizer steps",
         lambda preset: replace(preset, train=in_one_stage(preset.train, "single_stage")),
     ),
+    "all-estimates": _train("stage 2 sees estimates of any noise, as in the paper", estimate_level=1.0),
     "no-global-context": _model("no encoder, no memory", global_context=False),
     "no-position-planes": _model("local frames without their positions", position_planes=False),
     "no-things": _model("the motion skip moves patches, not whole things", motion_things=0),
@@ -195,7 +196,8 @@ def ablate(
 def _same_settings(path: Path, settings: dict) -> None:
     settings = json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
     if path.exists():
-        changed = differences(json.loads(path.read_text()), settings)
+        newer = {"preset": asdict(Preset(ModelConfig(), TrainConfig()))}  # what a folder does not tell had its default
+        changed = differences(filled(json.loads(path.read_text()), newer), settings)
         if changed:
             raise UserError(f"{path.parent} compares under other settings ({'; '.join(changed)}): use another folder.")
     write_json(path, settings)

@@ -184,6 +184,9 @@ class TrainConfig:
     """How training draws time steps; "high_noise" is ``t = steps * u^(2/3)``, "from_noise" also has half pure noise."""
     objective: Literal["two_stage", "single_stage", "block_masking"] = "two_stage"
     """Two stages (the paper), or one that always sees true context; "block_masking" is MCVD's."""
+    estimate_level: float = 1.0
+    """Noise, as a share of the diffusion, up to which stage 2 learns from stage 1's estimate, and above from the true
+    clip; 1 is the paper's two stages."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
@@ -211,6 +214,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name} must be above 0, not {value}.")
+        if not 0 <= self.estimate_level <= 1:
+            raise UserError(f"estimate_level must be between 0 and 1, not {self.estimate_level}.")
         for name in ("beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
@@ -313,7 +318,7 @@ PRESETS: dict[str, Preset] = {
             motion=3,
             motion_sharpness=2.0,
         ),
-        replace(SMALL, iterations=12_000, batch_size=4, single_stage=6000, cooldown=1500),
+        replace(SMALL, iterations=12_000, batch_size=4, single_stage=6000, cooldown=1500, estimate_level=0.5),
     ),
     "tiny": Preset(
         ModelConfig(channels=1, image_size=(16, 16), dim=8, multipliers=(1, 2), attention=(8,), head_channels=8),

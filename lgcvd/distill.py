@@ -16,7 +16,7 @@ from lgcvd.config import TrainConfig
 from lgcvd.context import Context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.objective import DISTANCES, WHOLE, Share, TwoStage
+from lgcvd.objective import DISTANCES, WHOLE, Denoised, Share, TwoStage
 from lgcvd.sampling import CLEAN, spaced
 from lgcvd.schedule import per_sample
 from lgcvd.trainer import TrainStep, train
@@ -40,7 +40,7 @@ class HalfTheSteps(TwoStage):
 
     def _denoise(
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share = WHOLE
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Denoised:
         schedule, context = model.schedule, model.prepare(context)
         if model.motion is not None:
             model.motion.eval()  # as decided as the teacher's and as a film wants it, not as in other training
@@ -56,7 +56,8 @@ class HalfTheSteps(TwoStage):
             context = context.with_memory(context.memory.requires_grad_())
         velocity = model(x_t, t, context)
         wanted = schedule.velocity_from_x0(x_t, target, t)
-        return self.distance(velocity, wanted, schedule.alpha_bar[t]), schedule.x0(x_t, velocity, t)
+        loss = self.distance(velocity, wanted, schedule.alpha_bar[t])
+        return Denoised(loss, schedule.x0(x_t, velocity, t), t)
 
     def _clean(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         return self.teacher.schedule.x0(x_t, self.teacher(x_t, t, context), t).clamp(-1, 1)

@@ -133,6 +133,17 @@ class Objective(Protocol):
         """Yield the losses for clips (B, clip_frames, C, H, W) in [-1, 1]; the trainer takes a step after each."""
 
 
+class Denoised(NamedTuple):
+    """What became of a batch of noisy clips."""
+
+    loss: Tensor
+    """Of each clip, (B,)."""
+    estimate: Tensor
+    """The clean clips that the model saw in them, in one step, (B, T, C, H, W)."""
+    t: Tensor
+    """How noisy they were: time steps (B,)."""
+
+
 @dataclass(frozen=True)
 class TwoStage:
     """Two-stage training (paper, section 3.4).
@@ -146,6 +157,9 @@ class TwoStage:
     tasks: TaskMix = field(default_factory=TaskMix)
     distance: Distance = l1
     times: TimeSampler = uniform_times
+    estimate_level: float = 1.0
+    """Noise, as a share of the diffusion, up to which stage 2 sees the estimate; of more noise it is a mean of all
+    futures, unlike any frame of a rollout, and the true clip takes its place. The paper has no such limit."""
 
     def clip_frames(self, config: ModelConfig) -> int:
         """Length of a training clip: two windows that overlap by K."""
@@ -165,15 +179,16 @@ class TwoStage:
         first, second = torch.where(goes_back, second, first), torch.where(goes_back, first, second)
 
         context = local_context(first, positions, model.remember(None, size=clip.shape[-2:]))
-        loss, estimate = self._denoise(model, first, context, generator, share)
-        estimate = estimate.detach().clamp(-1, 1)
+        loss, estimate, t = self._denoise(model, first, context, generator, share)
+        a_mean = (t >= self.estimate_level * model.schedule.steps)[:, None, None, None, None]
+        estimate = torch.where(a_mean, first, estimate.detach().clamp(-1, 1))
         yield StageLoss(STAGES[0], loss, tasks)
 
         context = local_context(second, positions, model.remember(estimate))
         frames = torch.where(predicts, estimate[:, -k:], context.frames)
         frames = torch.where(goes_back, estimate[:, :k], frames)
-        loss, _ = self._denoise(model, second, Context(frames, positions, context.memory), generator, share)
-        yield StageLoss(STAGES[1], loss, tasks)
+        context = Context(frames, positions, context.memory)
+        yield StageLoss(STAGES[1], self._denoise(model, second, context, generator, share).loss, tasks)
 
     def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
         """The two overlapping clips of T frames."""
@@ -195,8 +210,8 @@ class TwoStage:
 
     def _denoise(
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of each clip at a random time step, (B,), and the one-step estimate of ``x0``."""
+    ) -> Denoised:
+        """Denoise ``x0`` from a random time step."""
         if x0.shape[1] != model.output_frames:
             raise UserError(
                 f"this objective denoises {x0.shape[1]} frames and a {model.config.kind} model {model.output_frames}: "
@@ -209,7 +224,7 @@ class TwoStage:
         context = model.prepare(context, truth=x0)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
-        return loss, schedule.x0(x_t, velocity, t)
+        return Denoised(loss, schedule.x0(x_t, velocity, t), t)
 
 
 def _rows_that_are(row: list[int], positions: Tensor) -> Tensor:
@@ -233,7 +248,7 @@ class SingleStage(TwoStage):
         begins = share(torch.rand(len(clip) * share.of, generator=generator) < 0.5).to(clip.device)
         before = first.masked_fill(begins[:, None, None, None, None], NULL_CLIP)
         context = local_context(second, positions, model.remember(before))
-        yield StageLoss(STAGES[0], self._denoise(model, second, context, generator, share)[0], tasks)
+        yield StageLoss(STAGES[0], self._denoise(model, second, context, generator, share).loss, tasks)
 
 
 @dataclass(frozen=True)
@@ -260,8 +275,8 @@ class BlockMasking(TwoStage):
         shown = share(self._draw_shown(tasks, generator)).to(clip.device)
         blocks = torch.tensor([*range(k), *range(t, frames)], device=clip.device)
         positions = blocks.where(shown[:, (blocks >= t).long()], ABSENT)
-        loss, _ = self._denoise(model, clip[:, k:t], local_context(clip, positions), generator, share)
-        yield StageLoss(STAGES[0], loss, share(tasks))
+        context = local_context(clip, positions)
+        yield StageLoss(STAGES[0], self._denoise(model, clip[:, k:t], context, generator, share).loss, share(tasks))
 
     def _draw_shown(self, tasks: list[str], generator: torch.Generator) -> Tensor:
         """Whether the past and the future are shown, (B, 2)."""
@@ -287,4 +302,5 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 def objective_of(config: TrainConfig) -> Objective:
     """The objective that ``config`` describes."""
-    return OBJECTIVES[config.objective](config.tasks, DISTANCES[config.loss], TIMES[config.times])
+    choices = DISTANCES[config.loss], TIMES[config.times], config.estimate_level
+    return OBJECTIVES[config.objective](config.tasks, *choices)

@@ -363,7 +363,7 @@ class _State:
         if not saved:
             return 0
         defaults = {"model": asdict(ModelConfig()), "train": asdict(TrainConfig())}
-        old = _filled(saved["config"], defaults)  # settings that are newer than the checkpoint had their default
+        old = filled(saved["config"], defaults)  # settings that are newer than the checkpoint had their default
         may_change = tuple(f"train.{name}:" for name in MAY_CHANGE)
         changed = [line for line in differences(old, self.config) if not line.startswith(may_change)]
         if changed:
@@ -392,9 +392,9 @@ def _falls(train: dict) -> int:
     return 0 if train["schedule"] == "cosine" else train["iterations"] - train["cooldown"]
 
 
-def _filled(settings: dict, defaults: dict) -> dict:
+def filled(settings: dict, defaults: dict) -> dict:
     """``settings`` with the ``defaults`` of what they lack, at every depth."""
-    both = {key: _filled(settings[key], value) for key, value in defaults.items() if isinstance(value, dict)}
+    both = {key: filled(settings[key], value) for key, value in defaults.items() if isinstance(value, dict)}
     return defaults | settings | both
 
 

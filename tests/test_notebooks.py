@@ -56,7 +56,8 @@ def test_a_reader_without_a_kernel_sees_small_pictures_and_no_lost_widgets(path:
 
 @committed
 def test_some_picture_moves(path: Path) -> None:
-    assert any(b"acTL" in picture[:100] for picture in pictures(path))  # the chunk that makes a PNG an animation
+    heads = [picture[: picture.index(b"IDAT")] for picture in pictures(path)]
+    assert any(b"acTL" in head for head in heads)  # the chunk that makes a PNG an animation
 
 
 @committed

@@ -111,6 +111,16 @@ def test_losses_are_those_of_the_papers_objective_written_out(tiny_model: LGCVD)
     torch.testing.assert_close(run(tiny_model, TwoStage(), seed), expected)
 
 
+def test_stage_2_sees_the_true_clip_where_the_estimate_would_be_of_too_much_noise():
+    spy, clip = Spy(), training_clip()
+    times = [499, 500, 999]
+    objective = TwoStage(ONLY["prediction"], times=lambda *_: torch.tensor(times), estimate_level=0.5)
+    list(objective(spy, clip, torch.Generator().manual_seed(0)))
+    (_, _, _), (_, _, context) = spy.calls
+    assert [torch.equal(a, b) for a, b in zip(context.frames, clip[:, 6:8], strict=True)] == [False, True, True]
+    assert [torch.equal(a, b) for a, b in zip(spy.remembered[1], clip[:, :8], strict=True)] == [False, True, True]
+
+
 def test_noise_is_normal_and_does_not_depend_on_how_many_share_it():
     x0 = torch.zeros(4, 2, 1, 32, 32)
     whole, even, odd = (
