@@ -155,11 +155,19 @@ def figure(rows: dict[Setting, Row]):
                 )
                 panel.plot([getattr(r, x) for r in curve], [r.measures[y] for r in curve], ".-", label=sampler)
             for row in (row for setting, row in rows.items() if setting.distilled):
-                panel.plot(getattr(row, x), row.measures[y], "k*", label=f"distilled, {row.setting.steps} steps")
+                steps = row.setting.steps
+                panel.plot(
+                    getattr(row, x),
+                    row.measures[y],
+                    color="k",
+                    linestyle="",
+                    marker=f"${steps}$",
+                    label=f"distilled, {steps} steps",
+                )
             panel.axhline(rows[REFERENCE].measures[y], color="gray", linestyle=":", label="ddpm, 100 steps")
             panel.set(xscale="log", xlabel=label, ylabel=name)
             panel.grid(alpha=0.3)
-    axes[0][0].legend(fontsize="small")
+    picture.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=10, fontsize="small")
     return picture
 
 

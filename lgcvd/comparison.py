@@ -30,6 +30,10 @@ COLUMNS = {
 """(measure, which) -> name, format and which value is good. Diversity alone is neither good nor bad."""
 
 
+BLANK = "blank-frame"
+"""A row that is often so far from all others that it must not decide what a figure's axes show."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Results of the same clips by the same protocol."""
@@ -103,14 +107,16 @@ class Comparison:
         measures = [name for name in PAIRWISE if all(name in r["per_frame"] for r in self.results.values())]
         figure, panels = _panels(len(measures))
         for axes, measure in zip(panels, measures, strict=True):
-            for name, results in self.results.items():
-                curve, first = results["per_frame"][measure], results["per_frame"]["first"]
+            for name, results in _blank_last(self.results):
+                limits, curve, first = axes.get_ylim(), results["per_frame"][measure], results["per_frame"]["first"]
                 numbers = range(first, first + len(curve["mean"]))
                 (line,) = axes.plot(numbers, curve["mean"], label=name)
                 axes.fill_between(numbers, curve["low"], curve["high"], color=line.get_color(), alpha=0.15, linewidth=0)
+                if name == BLANK and len(self.results) > 1:
+                    axes.set_ylim(limits)
             axes.set(title=COLUMNS[measure, "mean"][0], xlabel="frame")
         if measures:
-            panels[0].legend(fontsize="small")
+            _legend(figure, panels[0])
         return figure
 
     def seconds_figure(self):
@@ -118,14 +124,16 @@ class Comparison:
         columns = [column for column in self._columns() if column[1] == "mean" and COLUMNS[column][2]]
         figure, panels = _panels(len(columns))
         for axes, column in zip(panels, columns, strict=True):
-            for name, results in self.results.items():
-                value = results["summary"][column[0]].get(column[1])
+            for name, results in _blank_last(self.results):
+                limits, value = axes.get_ylim(), results["summary"][column[0]].get(column[1])
                 if value:
                     reach = np.abs([[value["value"] - value["low"]], [value["high"] - value["value"]]])
                     axes.errorbar(results["seconds"]["prediction"], value["value"], reach, fmt="o", label=name)
+                if name == BLANK and len(self.results) > 1:
+                    axes.set_ylim(limits)
             axes.set(title=COLUMNS[column][0], xlabel="seconds a prediction", xscale="log")
         if columns:
-            panels[0].legend(fontsize="small")
+            _legend(figure, panels[0])
         return figure
 
     def save(self, folder: Path) -> Path:
@@ -257,6 +265,16 @@ def _panels(count: int):
     for axes in panels:
         axes.grid(alpha=0.3)
     return figure, panels
+
+
+def _blank_last(results: dict[str, dict]) -> list[tuple[str, dict]]:
+    """The rows in the order in which a figure draws them: the axes are fitted to all but a blank frame."""
+    return sorted(results.items(), key=lambda item: item[0] == BLANK)
+
+
+def _legend(figure, axes) -> None:
+    """Below the panels, where it covers nothing."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -108,6 +108,7 @@ class Make(OfSampling):
 
         from lgcvd import attention, video
         from lgcvd.futures import futures
+        from lgcvd.gallery import sheet
 
         device = next(model.parameters()).device
         observed = None if material.observed is None else material.observed[None].to(device)
@@ -136,8 +137,10 @@ class Make(OfSampling):
                     pictures.append(attention.attention_picture(seen, weights[-1][:1])[0])
                     remembered = frame
                     weights.clear()
-        framed = [video.with_border(video.upscale(picture, 160), video.NEUTRAL, 4) for picture in pictures]
-        return window, torch.cat(framed, dim=-1) if framed else None
+        if not pictures:
+            return window, None
+        cells = [(picture, video.NEUTRAL) for picture in pictures]
+        return window, sheet([("read by", cells)], [f"window {n}" for n in range(1, len(cells) + 1)], height=160)
 
 
 @dataclass(frozen=True, kw_only=True)
