@@ -70,6 +70,8 @@ class Cut:
             raise UserError(f"--max_frames must be at least --min_frames ({self.min_frames}), not {self.max_frames}.")
         if self.fps is not None and not MIN_FPS <= self.fps <= MAX_FPS:
             raise UserError(f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {self.fps:g}.")
+        if self.scene_cuts is not None and not 0 < self.scene_cuts <= 255:
+            raise UserError(f"--scene_cuts must be above 0 and at most 255 gray levels, not {self.scene_cuts:g}.")
 
     @property
     def part(self) -> int:

@@ -150,7 +150,7 @@ def _sentence(box: str, help_of: str) -> str:
     elif what.startswith("Unrecognized"):
         _, _, wrong = what.partition(": ")
         names = re.findall(r"(?<!\S)-[^ ,]+", wrong)  # not what is behind them
-        what = f"there is no {' and no '.join(names) or wrong}"
+        what = f"there is no {' and no '.join(names)}" if names else f"{wrong} is more than it takes"
         ours = [[name for name, told in _options(rows).items() if f"in {help_of}" in told] for rows in paragraphs[1:]]
         near = [found[0] for found in ours if found]
         what += f" (did you mean {' and '.join(near)}?)" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -277,10 +276,8 @@ class Adaptation:
 
 def check_folder(folder: Path) -> None:
     """Raise ``UserError`` unless ``folder`` is new, empty, or an earlier adaptation: to be called before long work."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{folder} cannot be written: choose another folder.")
-    if there == folder and any(folder.iterdir()) and not (folder / RECORD).is_file():
+    video.check_place(folder / RECORD)
+    if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
         raise UserError(f"{folder} holds something else than an adapted model: choose another folder.")
 
 

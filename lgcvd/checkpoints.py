@@ -39,6 +39,8 @@ def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = F
     folder = Path(str(SHIPPED / name)) if name in shipped_models() else Path(name)
     if not folder.is_dir():
         folder = _download(name)
+    if not (folder / FILES[1]).is_file() and (folder / "model" / FILES[1]).is_file():
+        raise UserError(f"{folder} is the folder of a run: its model is {folder / 'model'}.")
     for file in FILES:
         if not (folder / file).is_file():
             raise UserError(f"{folder} is no lgcvd checkpoint: {file} is missing; copy the whole folder again.")
@@ -85,6 +87,7 @@ def write(model: VideoDenoiser, folder: Path, about: About | None = None, dtype:
         copy.to(dtype).save_pretrained(folder)
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(str(error)) from error
+    (folder / FILES[1]).chmod((folder / FILES[0]).stat().st_mode)  # else it is for its owner's eyes alone
     (folder / "README.md").unlink(missing_ok=True)  # the hub's, which would take the place of a card
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from lgcvd.errors import UserError
 from lgcvd.progress import progress_bar
 from lgcvd.shards import Layout, Recording, open_shards, write_shard
-from lgcvd.video import write_json
+from lgcvd.video import check_place, write_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -79,7 +79,7 @@ def convert(
     other settings, or if the disk is too small.
     """
     if not videos:
-        raise UserError(f"there is no video of {source} to convert: check the folder.")
+        raise UserError(f"{source}: there is nothing to convert.")
     for name in ("image_size", "videos_per_shard", "workers"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}.")
@@ -91,22 +91,21 @@ def convert(
         print(f"{source}: {counts} videos, about {frames} frames of {pixels}, at most {size / 1e9:.3g} GB")
         return 0
     shards = _plan(videos, options.out_dir, options.videos_per_shard, SHARD_BYTES // math.prod(shape))
-    _check_settings(
-        options.out_dir / SETTINGS,
-        {
-            "source": source,
-            "shape": list(shape),
-            "layout": options.layout,
-            "videos_per_shard": options.videos_per_shard,
-            "videos": hashlib.sha256("\n".join(video.name for video in videos).encode()).hexdigest(),
-            **(settings or {}),
-        },
-    )
+    wanted = {
+        "source": source,
+        "shape": list(shape),
+        "layout": options.layout,
+        "videos_per_shard": options.videos_per_shard,
+        "videos": hashlib.sha256("\n".join(video.name for video in videos).encode()).hexdigest(),
+        **(settings or {}),
+    }
+    _check_settings(options.out_dir / SETTINGS, wanted)
     for half in options.out_dir.glob("*/.shard_*"):  # left by a kill
         half.unlink()
     missing = {path: part for path, part in shards.items() if not path.exists()}
     share = sum(video.frames for part in missing.values() for video in part) / max(frames, 1)
     _check_space(options.out_dir, size * share)
+    write_json(options.out_dir / SETTINGS, wanted)
 
     done = len(videos) - sum(map(len, missing.values()))
     bar = progress_bar(total=len(videos), initial=done, unit="video", desc=source)
@@ -163,13 +162,13 @@ def _check_settings(path: Path, settings: dict) -> None:
                 "--out_dir, or remove that one."
             )
         return
+    check_place(path)
     if path.parent.exists() and any(path.parent.iterdir()):
         raise UserError(f"{path.parent} is not empty and holds no conversion: choose another --out_dir.")
-    write_json(path, settings)
 
 
 def _check_space(folder: Path, needed: float) -> None:
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
     if needed > free:
         raise UserError(
             f"{folder} has {free / 1e9:.3g} GB free and up to {needed / 1e9:.3g} GB are needed: choose another disk."

@@ -19,7 +19,7 @@ from lgcvd.errors import UserError
 from lgcvd.evaluation import bootstrap_interval, describe_machine
 from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
-from lgcvd.progress import progress_bar
+from lgcvd.progress import move_to, progress_bar
 from lgcvd.protocols import SAMPLING
 from lgcvd.rollout import rollout
 from lgcvd.sampling import Sampling
@@ -251,7 +251,7 @@ def _predict(model: VideoDenoiser, observed: Tensor, frames: int, seed: int, pro
             generator = torch.Generator().manual_seed(1000 * checked_seed(seed) + index)
             steps = rollout(model, batch.to(device), num_frames=frames, every_step=True, generator=generator, **options)
             for window in steps:
-                bar.update(round(index * BATCH + window.fraction * len(batch) - bar.n, 2))
+                move_to(bar, round(index * BATCH + window.fraction * len(batch), 1))
             videos.append(window.video.cpu())
     return torch.cat(videos)
 

@@ -270,6 +270,11 @@ class Done:
     of: int
 
 
+def count_judged(out: Path) -> int:
+    """How many clips of an evaluation that goes to ``out`` are done."""
+    return sum(1 for _ in _parts(out).glob("[0-9]*.npz"))
+
+
 def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share = WHOLE) -> Iterator[Done]:
     """Judge the clips that are not judged yet, ``batch`` at a time, and yield after each batch.
 
@@ -291,7 +296,7 @@ def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share 
             for position, values in zip(positions, judged, strict=True):
                 with draft(_part(out, position)) as part:
                     np.savez(part, **values)
-        yield Done(sum(1 for _ in folder.glob("[0-9]*.npz")), of)
+        yield Done(count_judged(out), of)
 
 
 def gather(evaluation: Evaluation, out: Path, machine: dict) -> dict:

@@ -16,5 +16,6 @@ def move_to(bar, done: float) -> None:
     """Show that ``done`` is done. What the first call tells may be of an earlier attempt: it is not taken for speed."""
     if bar.n:
         bar.update(done - bar.n)
+        bar.n = done  # sums of fractions are not round
     else:
         bar.initial = bar.n = bar.last_print_n = done

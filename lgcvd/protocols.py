@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from lgcvd.errors import UserError
 from lgcvd.metrics import lpips, psnr, ssim
+from lgcvd.rollout import MAX_FRAMES
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS
 
 PAIRWISE = ("psnr", "ssim", "lpips")
@@ -88,6 +89,8 @@ class Protocol:
         for name in ("context", "frames", "clips", "trajectories", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.frames > MAX_FRAMES:
+            raise UserError(f"frames must be at most {MAX_FRAMES}, not {self.frames}.")
 
 
 def _psnr_of_mean_error(decibels: np.ndarray) -> np.ndarray:

@@ -401,11 +401,22 @@ def fit(image: Image.Image, image_size: tuple[int, int], channels: int) -> np.nd
 
 
 def check_output(path: str | Path, kinds: Sequence[str] = WRITERS) -> Path:
-    """The path, if its suffix is one of ``kinds``: to be called before long work."""
+    """The path, if its suffix is one of ``kinds`` and its place can be written: to be called before long work."""
     path = Path(path)
     if path.suffix.lower() not in kinds:
         raise UserError(f"{str(path)!r} names no kind of file that can be written: end it in {' or '.join(kinds)}.")
+    check_place(path)
     return path
+
+
+def check_place(path: Path) -> None:
+    """Raise ``UserError`` unless a file can be written at ``path``: to be called before long work."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place.") from error
 
 
 def write_video(path: str | Path, video: Iterable[Tensor], fps: float) -> None:
@@ -585,12 +596,12 @@ def filmstrip(rows: dict[str, Tensor], context_frames: Given, columns: int = 10,
     """Frames of several videos (T, C, H, W) under each other, (3, H', W'), all in [-1, 1].
 
     Up to ``columns`` frames are shown: of the given ones that a film begins with the last, then evenly spaced to the
-    end of the longest video. Numbers count frames from 1; what a video does not have stays dark. New frames have a blue
-    border, but for the rows named in ``REAL_ROWS``.
+    end of the longest video; where given ones lie among new ones, the new ones first of all. Numbers count frames from
+    1; what a video does not have stays dark. New frames have a blue border, but for the rows named in ``REAL_ROWS``.
     """
     longest = max(rows.values(), key=len)
     observed = _mask(context_frames, len(longest))
-    shown = _columns(len(longest), [*observed, False].index(False), columns)
+    shown = _columns(observed, columns)
     border, gap, margin, size = 4, 8, 20, 17
     cell_height, cell_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
     gutter = margin + max(round(_font(size).getlength(name)) for name in [*rows, "frame"]) + 16
@@ -630,12 +641,24 @@ def _mask(given: Given, length: int) -> list[bool]:
     return mask[:length] + [False] * (length - len(mask))
 
 
-def _columns(length: int, context_frames: int, columns: int) -> list[int]:
-    """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame."""
-    columns, context_frames = min(columns, length), min(context_frames, length)
+def _columns(observed: list[bool], columns: int) -> list[int]:
+    """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame.
+
+    Where a film goes on from observed frames; else new frames first, and observed ones where room is left.
+    """
+    length, context_frames = len(observed), [*observed, False].index(False)
+    columns, new = min(columns, length), [i for i, given in enumerate(observed) if not given]
+    if any(observed[context_frames:]):
+        room = columns - min(columns, len(new))
+        given = [i for i, given in enumerate(observed) if given]
+        return sorted([*_evenly(new, columns - room), *_evenly(given, room)])
     seen = min(context_frames, max(columns // 3, columns - (length - context_frames)))
-    observed = range(context_frames - seen, context_frames)
-    return [*observed, *np.linspace(context_frames, length - 1, columns - seen).round().astype(int).tolist()]
+    return [*range(context_frames - seen, context_frames), *_evenly(new, columns - seen)]
+
+
+def _evenly(items: list[int], count: int) -> list[int]:
+    """So many of ``items``, from the first to the last."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int).tolist()]
 
 
 def heat_map(values: Tensor) -> Tensor:

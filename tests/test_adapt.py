@@ -227,7 +227,7 @@ def adapt(model: Path, clip: Path, out: Path, *options: str) -> int:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lgcvd.adapt.RECIPE", QUICK)
+    monkeypatch.setattr("lgcvd.commands.adapt.RECIPE", QUICK)
 
 
 def test_an_adapted_model_is_one_of_ours(

@@ -43,6 +43,11 @@ def test_half_precision_halves_the_file_and_computes_in_single(tiny_model: LGCVD
     assert next(tiny_model.parameters()).dtype == torch.float32
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(folder: Path):
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1
+
+
 def test_config_file_carries_all_that_the_use_needs(tiny_model: LGCVD, folder: Path):
     written = json.loads((folder / "config.json").read_text())
     assert written["about"] == json.loads(json.dumps(asdict(ABOUT)))

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from safetensors.torch import load_file
 import lgcvd
 from lgcvd import video
 from lgcvd.__main__ import main
+from lgcvd.models import build
 from lgcvd.run_folder import _Record
 from lgcvd.shards import Recording, write_shard
 
@@ -97,7 +99,7 @@ def test_python_m_lgcvd_tells_its_version():
             "error parsing --image-size: no type matching {INT INT} could be instantiated from ['64']: lgcvd evaluate",
         ),
         (["--foo"], "there is no --foo: lgcvd --help tells all options."),
-        (["predict", "a", "b"], "there is no b: lgcvd predict --help tells all options."),
+        (["predict", "a", "b"], "b is more than it takes: lgcvd predict --help tells all options."),
         (
             ["slowmo", "a", "--factor", "3"],
             "invalid choice '3' for argument '--factor': expected one of ('2', '4', '8')",
@@ -593,7 +595,9 @@ def test_foreign_checkpoints_are_not_imported(tmp_path: Path, capsys: pytest.Cap
 
 def test_an_imported_checkpoint_is_one_of_ours(tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Reading the authors' files is tested in test_released; theirs are too large to be made here."""
-    monkeypatch.setattr("lgcvd.released.load_released", lambda file, preset: {"cityscapes-128": tiny_model}[preset])
+    monkeypatch.setattr(
+        "lgcvd.commands.models.load_released", lambda file, preset: {"cityscapes-128": tiny_model}[preset]
+    )
     out = tmp_path / "out"
     assert main(["import-released", "file.pt", "--preset", "cityscapes-128", "--out", str(out)]) == 0
     assert lgcvd.load(out).config == tiny_model.config
@@ -630,3 +634,31 @@ def test_a_model_is_sampled_in_its_own_way_unless_someone_says_how(
     out = ["--out", str(tmp_path / "out.gif"), "--frames", "6"]
     assert main(["predict", str(clip), "--model", str(tmp_path / "own"), *out, *options]) == 0
     assert len(calls) == steps
+
+
+def test_what_is_written_replaces_neither_the_clip_nor_each_other(model: str, clip: Path, tmp_path: Path, capsys):
+    before = clip.read_bytes()
+    for options in (["--out", str(clip)], ["--strip", "a.png", "--attention", "./a.png"]):
+        assert main(["predict", str(clip), "--model", model, *options]) == 2
+        assert "give each file a name of its own" in sentence(capsys)
+    assert clip.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(model: str, clip: Path, tmp_path: Path, capsys):
+    (tmp_path / "file").touch()
+    for options in (["--out", str(tmp_path / "file" / "x.mp4")], ["--strip", str(tmp_path / "file" / "x.png")]):
+        assert main(["predict", str(clip), "--model", str(tmp_path / "none"), *options]) == 2
+        assert "cannot be written" in sentence(capsys)  # not that there is no such model
+
+
+def test_a_run_folder_is_told_from_a_model(model: str, clip: Path, tmp_path: Path, capsys):
+    shutil.copytree(model, tmp_path / "run" / "model")
+    assert main(["predict", str(clip), "--model", str(tmp_path / "run")]) == 2
+    assert f"its model is {tmp_path / 'run' / 'model'}" in sentence(capsys)
+
+
+def test_memory_cannot_be_asked_of_a_model_that_has_none(clip: Path, tmp_path: Path, capsys):
+    lgcvd.save(build(lgcvd.PRESETS["tiny-mcvd-concat"].model), tmp_path / "mcvd")
+    for options in (["--memory", "none"], ["--memory-guidance", "3"]):
+        assert main(["predict", str(clip), "--model", str(tmp_path / "mcvd"), *options]) == 2
+        assert "keeps no memory" in sentence(capsys)

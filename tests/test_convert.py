@@ -150,7 +150,13 @@ def test_too_small_a_disk_is_told_before_anything_is_made(tmp_path: Path):
     huge = [Video("v00", "train", partial(load, "v00"), 10**13)]
     with pytest.raises(UserError, match=r"GB free and up to 1\.92e\+06 GB are needed"):
         run(tmp_path / "out", made=huge)
-    assert not list((tmp_path / "out").rglob("*.hdf5"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_to_convert_into(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        run(tmp_path / "file")
 
 
 def test_videos_of_another_size_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -159,7 +165,7 @@ def test_videos_of_another_size_are_skipped(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_senseless_calls_are_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="there is no video of toy"):
+    with pytest.raises(UserError, match="toy: there is nothing to convert"):
         convert.convert([], (8, 8, 3), options(tmp_path / "out"), source="toy")
     with pytest.raises(UserError, match="two videos are named v00"):
         run(tmp_path / "out", made=videos(1) * 2)

@@ -142,6 +142,6 @@ def test_a_wrong_place_is_told(folder: Path, tmp_path: Path):
     with pytest.raises(UserError, match="is no whole zip file: download it again"):
         converted(whole, tmp_path / "out")
     (tmp_path / "empty" / "train").mkdir(parents=True)
-    with pytest.raises(UserError, match="there is no video of cityscapes"):
+    with pytest.raises(UserError, match="cityscapes: there is nothing to convert"):
         converted(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -205,7 +205,7 @@ def test_a_wrong_place_and_senseless_options_are_told(tmp_path: Path):
         converted(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "notes.txt").touch()
-    with pytest.raises(UserError, match="there is no video of videos to convert"):
+    with pytest.raises(UserError, match="videos: there is nothing to convert"):
         converted(tmp_path / "source", tmp_path / "out")
     write_pictures(tmp_path / "source" / "a", grays(2))
     for option, value, words in (

@@ -296,7 +296,7 @@ def test_av1_as_lerobot_writes_it(originals: Path, tmp_path: Path):
         (("--camera", "front"), r"--camera front names none of the cameras: observation\.images\.top, obs"),
         (("--camera", "top", "--stride", "0"), "--stride must be at least 1, not 0"),
         (("--camera", "top", "--episodes", "5"), "--episodes must be like 0:50, not 5"),
-        (("--camera", "top", "--episodes", "90:"), "there is no video"),
+        (("--camera", "top", "--episodes", "90:"), "there is nothing to convert"),
     ],
 )
 def test_mistakes_get_a_sentence(robot: Path, tmp_path: Path, arguments: tuple[str, ...], words: str):

@@ -80,7 +80,7 @@ def test_videos_load_in_another_process(published: tuple[Path, np.ndarray]):
         (("--npy", "missing.npy"), "there is no file missing.npy: check --npy"),
         (("--generate", "training=5"), "--generate takes numbers by split"),
         (("--generate", "train=many"), "not train=many"),
-        (("--generate", "train=0"), "no video of moving MNIST"),
+        (("--generate", "train=0"), "nothing to convert"),
         (("--generate", "train=2", "--frames", "0"), "--frames must be at least 1"),
         (("--generate", "train=2", "--seed", "-1"), "--seed must be at least 0"),
         (("--npy", "x.npy", "--motion", "reflect"), "--motion is for --generate only"),

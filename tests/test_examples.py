@@ -174,7 +174,7 @@ def test_shipped_examples_are_clips_of_the_kind_that_a_model_knows(tmp_path):
 
 
 def test_the_command_line_writes_them_and_asks_the_network_only_when_told(clip, side, episode, tmp_path, monkeypatch):
-    monkeypatch.setattr(examples, "HANDS", (clip,))
+    monkeypatch.setattr("lgcvd.commands.examples.HANDS", (clip,))
     asked = side(episode)
     assert main(["examples", "--out", str(tmp_path / "clips")]) == 0
     assert len(os.listdir(tmp_path / "clips")) == 12
@@ -185,7 +185,7 @@ def test_the_command_line_writes_them_and_asks_the_network_only_when_told(clip, 
 
 
 def test_the_command_line_tells_what_fails(clip, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(examples, "HANDS", (clip,))
+    monkeypatch.setattr("lgcvd.commands.examples.HANDS", (clip,))
     monkeypatch.setenv(SOURCE_VARIABLE, "http://127.0.0.1:1")
     assert main(["examples", "--out", str(tmp_path), "--download"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("lgcvd: hands-1 cannot be fetched from 127.0.0.1")

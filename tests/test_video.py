@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import av
@@ -412,11 +412,22 @@ def test_without_truth_there_is_one_panel():
 
 
 @quick
+@given(observed=st.lists(st.booleans(), min_size=1, max_size=40), columns=st.integers(1, 15))
+def test_a_strip_shows_the_new_frames_among_given_ones(observed: list[bool], columns: int):
+    shown = video._columns(observed, columns)
+    assert shown == sorted(set(shown))
+    assert len(shown) == min(columns, len(observed))
+    if any(later and not before for before, later in pairwise(observed)):
+        made = [i for i, given in enumerate(observed) if not given]
+        assert len(set(shown) & set(made)) == min(columns, len(made))
+
+
+@quick
 @given(length=st.integers(1, 40), context=st.integers(0, 12), columns=st.integers(1, 15), real=st.integers(0, 40))
 def test_strips_of_any_length_can_be_drawn(length: int, context: int, columns: int, real: int):
     rows = {"truth": torch.zeros(real, 1, 8, 8), "prediction": torch.zeros(length, 1, 8, 8)}
     assert video.filmstrip(rows, context, columns).shape[0] == 3
-    shown = video._columns(length, context, columns)
+    shown = video._columns([i < context for i in range(length)], columns)
     assert shown == sorted(set(shown))
     assert len(shown) == min(columns, length)
     assert shown[0] >= 0

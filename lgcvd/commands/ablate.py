@@ -13,6 +13,8 @@ from lgcvd.ablation import VARIANTS, Budget, ablate
 from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
 from lgcvd.config import Preset, checked_seed
 from lgcvd.errors import UserError
+from lgcvd.progress import move_to, progress_bar
+from lgcvd.run_folder import spread
 
 VariantName = tyro.extras.literal_type_from_choices(list(VARIANTS))
 
@@ -42,9 +44,6 @@ class Ablate(OfTraining):
     """Where to compute."""
 
     def run(self) -> int:
-        from lgcvd.progress import move_to, progress_bar
-        from lgcvd.run_folder import spread
-
         for name in ("clips", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from tyro.conf import DisallowNone, Positional
 
+from lgcvd.adapt import HELD_OUT, RECIPE, Adaptation, check_folder, read_clips, table
+from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, find_device, stop_signals
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
+from lgcvd.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,11 @@ class Adapt:
     there is replaced. Nothing is written if the model did not get better."""
     fps: DisallowNone[float | None] = None
     """Read the clips at so many frames a second; left out, every frame is taken."""
-    held_out: float = 0.25
+    held_out: float = HELD_OUT
     """Share of every clip, its end, that is not trained on."""
-    rate: float = 5e-4
+    rate: float = RECIPE.rate
     """Learning rate."""
-    batch_size: int = 4
+    batch_size: int = RECIPE.batch_size
     """Clips an iteration."""
     seed: int = 0
     """Of noise, time steps, tasks and order."""
@@ -42,10 +45,6 @@ class Adapt:
     """Where to compute."""
 
     def run(self) -> int:
-        from lgcvd.adapt import RECIPE, Adaptation, check_folder, read_clips, table
-        from lgcvd.checkpoints import load
-        from lgcvd.progress import progress_bar
-
         if not 0 < self.minutes < math.inf:
             raise UserError(f"minutes must be above 0 and have an end, not {self.minutes:g}.")
         if self.out.resolve() == Path(self.model).resolve():

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
 import tyro
+from torch.utils.data import Dataset
 from tyro.conf import DisallowNone, Suppress
 
+from lgcvd import data
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.errors import UserError
+from lgcvd.evaluation import Clips, open_clips, shape_of
+from lgcvd.objective import objective_of
 from lgcvd.sampling import SAMPLERS, SPACINGS, THRESHOLDS, Sampling
-
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
-
-    from lgcvd.evaluation import Clips
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
@@ -82,8 +83,6 @@ class OfClips:
 
     def open(self, clips: int, frames: int, shape: tuple[int, int, int] | None) -> Clips:
         """``clips`` clips of ``frames`` frames; of ``shape`` H, W, C, or as the data and the options have it."""
-        from lgcvd.evaluation import open_clips, shape_of
-
         shape = shape or shape_of(self.data, self.split, self.image_size, self.channels)
         chosen = {name: getattr(self, name) for name in ("seed", "split", "stride")}
         return open_clips(self.data, frames=frames, clips=clips, shape=shape, **chosen)
@@ -112,19 +111,13 @@ class OfTraining:
 
     def training_clips(self) -> Dataset:
         """Random clips to train on."""
-        from lgcvd import data
-        from lgcvd.objective import objective_of
-
         frames = objective_of(self.train).clip_frames(self.model)
-        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
-        options = own | self._changed("stride", "flip", "jitter", "shift", "speeds")
+        options = endless(self.data, self.train.seed) | self._changed("stride", "flip", "jitter", "shift", "speeds")
         return data.open(self.data, frames=frames, shape=self._shape, **options)
 
     def held_out_clips(self, frames: int) -> Dataset:
         """Clips of ``frames`` frames of the validation split, in order; of what is trained on, with a note, where there
         is no such split."""
-        from lgcvd import data
-
         apart = self.data in data.GENERATED or "validation" in data.split_folders(Path(self.data))
         if not apart:
             print(f"{self.data} has no folder validation: what is validated is trained on, too", file=sys.stderr)
@@ -140,6 +133,11 @@ class OfTraining:
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(OfTraining, name)}
 
 
+def endless(what: str, seed: int) -> dict:
+    """Options of ``data.open`` for random clips of videos that never end, as moving digits never do."""
+    return {} if what in data.GENERATED else {"draws": 1_000_000, "seed": seed}
+
+
 def in_words(config: ModelConfig) -> str:
     """A model in short: what kind it is, what it sees and adds."""
     height, width = config.image_size
@@ -150,8 +148,6 @@ def in_words(config: ModelConfig) -> str:
 
 def find_device(name: Device) -> str:
     """ "auto" is the fastest there is."""
-    import torch
-
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return next(device for device, available in there.items() if available)
@@ -173,6 +169,7 @@ def stop_signals() -> Iterator[list[int]]:
     def note(number: int, frame: object) -> None:
         received.append(number)
         restore()
+        os.write(2, b"\nstopping when the present step is done; once more stops at once\n")  # print is not for handlers
 
     for number in before:
         signal.signal(number, note)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from lgcvd.comparison import compare
+
 
 @dataclass(frozen=True)
 class Compare:
@@ -18,8 +20,6 @@ class Compare:
     """Folder for table.md, table.csv, frames.png and seconds.png."""
 
     def run(self) -> int:
-        from lgcvd.comparison import compare
-
         comparison = compare(self.results)
         folder = comparison.save(self.out)
         print(comparison.markdown())

@@ -10,9 +10,14 @@ from pathlib import Path
 
 from tyro.conf import DisallowNone, Positional
 
-from lgcvd.commands.common import Device, find_device, stop_signals
+from lgcvd import data
+from lgcvd.checkpoints import load
+from lgcvd.commands.common import Device, endless, find_device, stop_signals
 from lgcvd.config import SMALL, TrainConfig
+from lgcvd.distill import distill, rounds
 from lgcvd.errors import UserError
+from lgcvd.objective import TwoStage
+from lgcvd.progress import move_to, progress_bar
 
 RECIPE = TrainConfig(
     iterations=2000,
@@ -49,18 +54,12 @@ class Distill:
     """Where to compute."""
 
     def run(self) -> int:
-        from lgcvd import data
-        from lgcvd.checkpoints import load
-        from lgcvd.distill import distill, rounds
-        from lgcvd.objective import TwoStage
-        from lgcvd.progress import move_to, progress_bar
-
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
 
         steps_of_rounds = rounds(self.first, self.last)
         model = load(self.model, find_device(self.device))
-        own = {} if self.data in data.GENERATED else {"draws": 1_000_000, "seed": self.train.seed}
+        own = endless(self.data, self.train.seed)
         shape = (*model.config.image_size, model.config.channels)
         clips = data.open(self.data, frames=TwoStage().clip_frames(model.config), shape=shape, **own)
         end = time.monotonic() + 60 * (self.minutes or math.inf)

@@ -9,12 +9,28 @@ from typing import Literal
 
 from tyro.conf import DisallowNone
 
+from lgcvd.baselines import BASELINES
+from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device, stop_signals
-from lgcvd.progress import move_to, progress_bar
+from lgcvd.comparison import summary_line
+from lgcvd.evaluation import (
+    Evaluation,
+    count_judged,
+    describe_machine,
+    evaluate,
+    finished,
+    gather,
+    of_baseline,
+    of_model,
+)
+from lgcvd.objective import Share
+from lgcvd.progress import progress_bar
+from lgcvd.protocols import METRICS, OURS, PROTOCOLS, SAMPLING
 from lgcvd.rollout import MEMORIES
+from lgcvd.video import check_place
 
-Protocol = Literal["ours", "mcvd", "lgcvd-released"]
-Metric = Literal["psnr", "ssim", "lpips", "fvd", "diversity"]
+Protocol = Literal[*PROTOCOLS]
+Metric = Literal[*METRICS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +56,7 @@ class Evaluate(OfSteps, OfClips):
     """Whether FVD sees the observed frames too."""
     memory: Literal[*MEMORIES] = "decay"
     """What an LGC-VD model remembers of the windows before; "none" tells what its memory is worth."""
-    metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "fvd", "diversity")
+    metrics: tuple[Metric, ...] = METRICS
     """What is measured. All but psnr and ssim take long without a GPU."""
     batch: int = 4
     """Clips that are predicted together, with all their trajectories."""
@@ -52,22 +68,22 @@ class Evaluate(OfSteps, OfClips):
     def run(self) -> int:
         from accelerate import PartialState
 
-        from lgcvd.evaluation import describe_machine, evaluate, finished, gather
-        from lgcvd.objective import Share
-
         # processes wait for the slowest, which a resumed evaluation may leave alone with its share
         state = PartialState(cpu=find_device(self.device) == "cpu", timeout=timedelta(days=7))
         main = state.is_main_process
         evaluation = self._evaluation(state.device)
+        check_place(self.out)
         results = finished(evaluation, self.out)
         if not results:
             share = Share(state.process_index, state.num_processes)
             with (
                 stop_signals() as received,
-                progress_bar(total=len(evaluation.clips), unit="clip", disable=not main) as bar,
+                progress_bar(
+                    total=len(evaluation.clips), initial=count_judged(self.out), unit="clip", disable=not main
+                ) as bar,
             ):
                 for done in evaluate(evaluation, self.out, batch=self.batch, share=share):
-                    move_to(bar, done.clips)
+                    bar.update(done.clips - bar.n)
                     if received:
                         break
             if received:
@@ -78,19 +94,12 @@ class Evaluate(OfSteps, OfClips):
                 machine = describe_machine() | {"device": str(state.device), "processes": state.num_processes}
                 results = gather(evaluation, self.out, machine)
         if main:
-            from lgcvd.comparison import summary_line
-
             print(f"{self.out}: {summary_line(results)}")
             for note in results["notes"]:
                 print(note)
         return 0
 
     def _evaluation(self, device):
-        from lgcvd.baselines import BASELINES
-        from lgcvd.checkpoints import load
-        from lgcvd.evaluation import Evaluation, of_baseline, of_model
-        from lgcvd.protocols import OURS, PROTOCOLS, SAMPLING
-
         names = ("context", "frames", "clips", "trajectories", "fvd_observed")
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None} | self.sampling()
         protocol = PROTOCOLS[self.protocol]

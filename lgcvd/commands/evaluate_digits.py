@@ -8,7 +8,9 @@ from typing import Literal
 
 from tyro.conf import DisallowNone
 
+from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfSteps, find_device
+from lgcvd.digits_evaluation import evaluate_digits
 from lgcvd.errors import UserError
 
 
@@ -32,9 +34,6 @@ class EvaluateDigits(OfSteps):
     """Where to compute."""
 
     def run(self) -> int:
-        from lgcvd.checkpoints import load
-        from lgcvd.digits_evaluation import evaluate_digits
-
         if self.out and self.out.is_file():
             raise UserError(f"{self.out} is a file: give a folder with --out.")
         options = {name: getattr(self, name) for name in ("clips", "frames", "seed", "split")}

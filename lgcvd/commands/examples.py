@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lgcvd.examples import HANDS, fetch, write_dreams, write_examples, write_hands
+from lgcvd.progress import progress_bar
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -18,9 +21,6 @@ class Examples:
     in ~/.cache/lgcvd."""
 
     def run(self) -> int:
-        from lgcvd.examples import HANDS, fetch, write_dreams, write_examples, write_hands
-        from lgcvd.progress import progress_bar
-
         for paths in write_examples(self.out).values():
             print(*paths, sep="\n")
         print(*write_dreams(self.out), sep="\n")

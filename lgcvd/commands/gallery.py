@@ -7,7 +7,13 @@ from pathlib import Path
 
 from tyro.conf import DisallowNone
 
+from lgcvd import gallery
+from lgcvd.baselines import BASELINES
+from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device
+from lgcvd.errors import UserError
+from lgcvd.evaluation import of_baseline, of_model, read_results, worst_of
+from lgcvd.video import MAX_FPS, MIN_FPS, check_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +40,6 @@ class Gallery(OfSteps, OfClips):
     """Where to compute."""
 
     def run(self) -> int:
-        from lgcvd import gallery
-        from lgcvd.baselines import BASELINES
-        from lgcvd.checkpoints import load
-        from lgcvd.errors import UserError
-        from lgcvd.evaluation import of_baseline, of_model, read_results, worst_of
-        from lgcvd.video import MAX_FPS, MIN_FPS
-
         if not self.models:
             raise UserError("a gallery needs at least one model or baseline: name it with --models.")
         for name in ("context", "frames", "clips"):
@@ -48,6 +47,7 @@ class Gallery(OfSteps, OfClips):
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if not MIN_FPS <= self.fps <= MAX_FPS:
             raise UserError(f"fps must be between {MIN_FPS:g} and {MAX_FPS:g}, not {self.fps:g}.")
+        check_place(self.out / "prediction.gif")
         models, predictors, device, sampling = {}, [], find_device(self.device), self.sampling()
         for name in self.models:
             if name in BASELINES:

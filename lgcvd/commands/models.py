@@ -8,7 +8,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.commands.common import in_words
+from lgcvd.released import load_released
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,6 @@ class Models:
     """List the models that come with lgcvd."""
 
     def run(self) -> int:
-        from lgcvd.checkpoints import load, shipped_models
-
         for name in shipped_models():
             model = load(name)
             print(f"{name}: {in_words(model.config)}")
@@ -38,9 +38,6 @@ class ImportReleased:
     """What the checkpoint was trained as."""
 
     def run(self) -> int:
-        from lgcvd.checkpoints import save
-        from lgcvd.released import load_released
-
         save(load_released(self.file, self.preset), self.out)
         print(f"{self.out}: ready for lgcvd predict --model {self.out}")
         return 0

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
+from torch import Tensor
+from tqdm import tqdm
 from tyro.conf import DisallowNone, Positional
 
+from lgcvd import attention, video
+from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfSampling, find_device
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
-from lgcvd.rollout import MAX_FRAMES, MEMORIES, Inverted, Noised
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lgcvd.models import VideoDenoiser
-    from lgcvd.rollout import Window
-    from lgcvd.video import Clip
+from lgcvd.futures import Futures, futures
+from lgcvd.gallery import sheet
+from lgcvd.models import VideoDenoiser
+from lgcvd.rollout import MAX_FRAMES, MEMORIES, Inverted, Noised, Window
+from lgcvd.video import PICTURE_FPS, Clip
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,17 @@ class Make(OfSampling):
         raise NotImplementedError
 
     def run(self) -> int:
-        from lgcvd import video
-        from lgcvd.checkpoints import load
-        from lgcvd.futures import Futures
-
         video.check_output(self.out)
         for picture in filter(None, (self.strip, self.attention)):
             video.check_output(picture, (".png",))
+        self._check_places()
         if self.attention and not {self.local_guidance, self.memory_guidance} <= {None, 1}:
             raise UserError("--attention shows what one pass of the network reads: leave the guidance out with it.")
         model = load(self.model, find_device(self.device))
+        if model.remember(None) is None and (self.memory != "decay" or self.memory_guidance not in (None, 1)):
+            raise UserError(
+                f"{self.model} keeps no memory of earlier windows: leave out --memory and --memory-guidance."
+            )
         material = self.material(model)
         film, pictures = self._make(model, material)
         made = Futures(film.video.cpu(), film.given)
@@ -99,17 +103,17 @@ class Make(OfSampling):
             print(f"{self.attention}: where each window reads the memory, on the last frame that it remembers")
         return 0
 
+    def _check_places(self) -> None:
+        """Raise ``UserError`` where one file that is written would replace another, or a clip that is read."""
+        read, written = (
+            [Path(file).resolve() for name in names if (file := getattr(self, name, None))]
+            for names in (("clip", "second"), ("out", "strip", "attention"))
+        )
+        if len({*written} - {*read}) < len(written):
+            raise UserError("what is written would replace what is read or written: give each file a name of its own.")
+
     def _make(self, model: VideoDenoiser, material: Material) -> tuple[Window, Tensor | None]:
         """The finished film, and the picture of the attention if one is asked for."""
-        from contextlib import ExitStack
-
-        import torch
-        from tqdm import tqdm
-
-        from lgcvd import attention, video
-        from lgcvd.futures import futures
-        from lgcvd.gallery import sheet
-
         device = next(model.parameters()).device
         observed = None if material.observed is None else material.observed[None].to(device)
         windows = futures(
@@ -154,8 +158,6 @@ class OfClip(Make):
 
     def read(self, path: Path, model: VideoDenoiser, most: int, least: int = 1, start: int | None = None) -> Clip:
         """Up to ``most`` frames of a clip as ``model`` takes them."""
-        from lgcvd import video
-
         config, start = model.config, self.start if start is None else start
         if most < least:
             raise UserError(f"the number of frames must be at least {least}, not {most}.")
@@ -219,8 +221,6 @@ class Interpolate(OfClip):
     """New frames between them."""
 
     def material(self, model: VideoDenoiser) -> Material:
-        import torch
-
         tail = max(1, model.context_frames // 2)
         head, most = max(1, model.context_frames - tail), MAX_FRAMES - model.context_frames - tail
         if not 1 <= self.frames <= most:
@@ -260,7 +260,7 @@ class Infill(OfClip):
             raise UserError(f"frame {outside[0]} is not in the clip, which has frames 1 to {len(clip.frames)}.")
         known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
         if not any(known):
-            raise UserError("every frame of the clip is missing: leave at least one, or use lgcvd generate.")
+            raise UserError("every frame of the clip is missing: leave at least one, or generate a film from nothing.")
         return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note, clip.more)
 
 
@@ -289,8 +289,6 @@ class Generate(Make):
     """How many."""
 
     def material(self, model: VideoDenoiser) -> Material:
-        from lgcvd.video import PICTURE_FPS
-
         return Material(None, {"task": "generate", "num_frames": self.frames}, None, PICTURE_FPS)
 
 

@@ -9,20 +9,22 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 from tyro.conf import DisallowNone
 
+from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
+from lgcvd.cost import GB, cost_of, device_memory
+from lgcvd.data import GENERATED
 from lgcvd.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.utils.data import Dataset
-
-    from lgcvd.models import About, VideoDenoiser
-    from lgcvd.run_folder import Validation
-    from lgcvd.trainer import TrainStep
+from lgcvd.models import About, VideoDenoiser, build
+from lgcvd.objective import objective_of
+from lgcvd.progress import move_to, progress_bar
+from lgcvd.run_folder import Validation, watch
+from lgcvd.trainer import TrainStep, accelerator_for, any_process, checkpoints, differences, learn_paths_first, train
 
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
@@ -60,14 +62,8 @@ class Train(OfTraining):
     """Tell what the training would cost, after ten iterations that are thrown away; write nothing."""
 
     def run(self) -> int:
-        import torch
-
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
-
-        from lgcvd.models import build
-        from lgcvd.run_folder import watch
-        from lgcvd.trainer import accelerator_for, learn_paths_first, train
 
         for name in ("watch_every", "validation_clips"):
             if getattr(self, name) < 1:
@@ -102,9 +98,6 @@ class Train(OfTraining):
 
     def _follow(self, steps: Iterator[TrainStep], main: bool) -> int:
         """Iterate, with a bar, until the end, a signal or the time limit."""
-        from lgcvd.progress import move_to, progress_bar
-        from lgcvd.trainer import any_process, checkpoints
-
         end, begun = time.monotonic() + 60 * (self.minutes or math.inf), False
         with (
             stop_signals() as received,
@@ -130,10 +123,6 @@ class Train(OfTraining):
 
     def _tell_cost(self, model: VideoDenoiser, data: Dataset, accelerator) -> int:
         """The dry run."""
-        from lgcvd.cost import GB, cost_of, device_memory
-        from lgcvd.progress import progress_bar
-        from lgcvd.trainer import checkpoints, train
-
         cost, config, main = cost_of(self.model, self.train), self.train, accelerator.is_main_process
         clips = config.batch_size // (accelerator.num_processes * config.accumulate)
         if main:
@@ -165,9 +154,6 @@ class Train(OfTraining):
 
     def _take_weights(self, model: VideoDenoiser) -> None:
         """Those of ``--init``; what does not fit because of another motion skip begins anew."""
-        from lgcvd.checkpoints import load
-        from lgcvd.trainer import differences
-
         start = load(self.init)
         different = "; ".join(differences(asdict(start.config), asdict(model.config)))
         weights = start.state_dict()
@@ -182,17 +168,11 @@ class Train(OfTraining):
             print(f"the weights of {self.init} were trained with other settings: {different}", file=sys.stderr)
 
     def _validation(self) -> Validation:
-        from lgcvd.objective import objective_of
-        from lgcvd.run_folder import Validation
-
         objective = objective_of(self.train)
         clips = self.held_out_clips(objective.clip_frames(self.model))
         return Validation.of(clips, objective, self.validation_clips)
 
     def _about(self) -> About:
-        from lgcvd.data import GENERATED
-        from lgcvd.models import About
-
         digits = self.data in GENERATED
         return About(
             self.folder.name,
