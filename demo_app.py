@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import gradio as gr
 import pandas as pd
@@ -28,7 +29,7 @@ import torch
 import lgcvd
 from lgcvd import examples, metrics, video
 from lgcvd.commands.common import find_device
-from lgcvd.commands.tasks import VERBS, Material
+from lgcvd.commands.tasks import VERBS, Material, least_frames
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
 
@@ -39,6 +40,7 @@ PANEL_HEIGHTS = {2: 320, 4: 224}
 SMALL_PANEL = 160
 MAX_UPLOAD = "100mb"
 DEFAULT_NEW_FRAMES, DEFAULT_SEED, DEFAULT_MISSING = 28, 7, "3, 6"
+MAX_SEED = 2**31
 QUEUE, KEEP_FILES = 16, 3600
 PREVIEW_SHARE = 0.2
 """Share of the time that strips, and films, of an unfinished prediction may take."""
@@ -60,14 +62,16 @@ OFFER = {
     3: "Or continue one of these simulated pushes.",
 }
 """Said above the examples for a gray model, and for one in colour."""
-OFFER_HANDS = "Or continue one of these: four simulated pushes, two clips that robot-hands dreamed up"
-"""The same for a model of hands, and what is added once two real clips are there."""
+OFFER_HANDS = "Or continue one of these: two clips that robot-hands dreamed up{}, four simulated pushes."
+"""The same for a model of hands, with what is added once two real clips are there."""
 REAL_HANDS = ", two grasps of a real robot"
 HANDS_MB = sum(clip.size for clip in examples.HANDS) / 1e6
 FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from GitHub)"
 
 BASIC = {"copy-last-frame": "copy", "mean-frame": "mean", "blank-frame": "black", "optical-flow": "flow"}
 """Baseline -> what it is called in films and curves."""
+ALWAYS = ("copy", "black")
+"""Those of them that are in every curve."""
 BASIC_CHOICES = [(words, name) for name, words in BASIC.items()]
 DEFAULT_BESIDE = ("copy-last-frame",)
 
@@ -103,6 +107,7 @@ class View(NamedTuple):
     video: Any = SAME
     download: Any = SAME
     curves: Any = SAME
+    legend: Any = SAME
     psnr: Any = SAME
     ssim: Any = SAME
     predict: Any = SAME
@@ -183,7 +188,11 @@ def stop(run: Run | None) -> View:
 
 def refused() -> View:
     """Gradio itself turned the prediction down: its queue is full, or a number is out of its range."""
-    return ready("The page could not take this request: check the numbers, or try again in a minute.", "error")
+    return ready(
+        f"The page could not take this request: a number is out of its range (the seed: 0 to {MAX_SEED:,}), or too "
+        "many are waiting: try again in a minute.",
+        "error",
+    )
 
 
 @cache
@@ -196,7 +205,7 @@ def read(path: str, model: lgcvd.VideoDenoiser, start: int, frames: int) -> vide
     """Up to ``frames`` frames of a clip as ``model`` takes them, at least as many as it needs to go on from."""
     config = model.config
     return video.read_clip(
-        path, config.image_size, config.channels, start=start, max_frames=frames, min_frames=config.context_frames
+        path, config.image_size, config.channels, start=start, max_frames=frames, min_frames=least_frames(model)
     )
 
 
@@ -210,7 +219,7 @@ def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tupl
         try:
             model = load(model_name)
             clip = read(path, model, 0, MAX_CLIP_FRAMES)
-            count, k = len(clip.frames), model.context_frames
+            count, k = len(clip.frames), min(len(clip.frames), model.context_frames)
             start = min(start, count - k)
             if picture:
                 file = Path(folder) / "clip.gif"
@@ -268,6 +277,8 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         raise UserError(f"this page makes 1 to {MAX_NEW_FRAMES} frames, not {wish.frames}: ask for fewer.")
     if not 1 <= wish.futures <= MAX_FUTURES:
         raise UserError(f"this page makes 1 to {MAX_FUTURES} futures at once, not {wish.futures}: ask for fewer.")
+    if wish.seed is None:
+        raise UserError(f"the seed is missing: write a whole number, such as {DEFAULT_SEED}.")
     began = strip_due = film_due = time.monotonic()
     yield View(status("Reading the clip …", "busy", 0), *[gr.update(visible=False)] * 4)
     model = load(model_name)
@@ -343,6 +354,8 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         )
         if unable := [short_name(name, model_name) for name in rivals if name not in able]:
             text += f" Not trained for this, and left out: {', '.join(unable)}."
+        if nowhere := [BASIC[name] for name in wish.beside if name in BASIC and BASIC[name] not in (*beside, *ALWAYS)]:
+            text += f" Only films that go on from one end have {' and '.join(nowhere)} beside them."
     file = film(window, "prediction.mp4")
     view = ready(f"{text} {material.note}")._replace(
         strip=strip(window),
@@ -352,7 +365,9 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     others, whole = so_far(window), not run.stopped or wish.task in ("predict", "animate", "past")
     truth = others.pop("truth", None)
     if truth is not None and whole and (scores := frame_scores(truth, window, others)) is not None:
-        view = view._replace(curves=gr.update(visible=True), psnr=scores, ssim=scores)
+        view = view._replace(
+            curves=gr.update(visible=True), legend=legend_of(scores["answer"].unique()), psnr=scores, ssim=scores
+        )
     yield view
 
 
@@ -393,11 +408,11 @@ def without_model(names: Sequence[str], material: Material) -> dict[str, torch.T
 def frame_scores(truth: torch.Tensor, window: lgcvd.Window, beside: dict[str, torch.Tensor]) -> pd.DataFrame | None:
     """PSNR and SSIM of every new frame that has a truth, of the films ``beside`` it, of a copy and of a black frame.
 
-    None where no new frame has a truth.
+    None where fewer than two new frames have a truth.
     """
     new = [index for index, given in enumerate(window.given) if not given and index < len(truth)]
     known = [index for index, given in enumerate(window.given) if given]
-    if not new:
+    if len(new) < 2:  # a point is no curve
         return None
     wanted = truth[None, new]
     films = window.video.cpu()
@@ -417,6 +432,17 @@ def frame_scores(truth: torch.Tensor, window: lgcvd.Window, beside: dict[str, to
         )
         for name, answer in answers.items()
     )
+
+
+def colour_of(answer: str) -> str:
+    """The same for a name whenever it is shown."""
+    return COLOURS.get(answer) or MORE_COLOURS[crc32(answer.encode()) % len(MORE_COLOURS)]
+
+
+def legend_of(answers: Sequence[str]) -> str:
+    """Names and colours of the curves: the plots' own legend is cut off where it is wider than they are."""
+    keys = (f'<span><i style="background: {colour_of(name)}"></i>{html.escape(name)}</span>' for name in answers)
+    return f'<div class="legend">{"".join(keys)}</div>'
 
 
 def fetch_hands(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -446,7 +472,9 @@ COLOURS = {
     **{"prediction": "#0ea5e9", "first future": "#0ea5e9", "copy": "#f59e0b", "black": "#94a3b8", "flow": "#10b981"},
     **{"mean": "#a16207", "mcvd-concat": "#dc2626", "mcvd-spatin": "#8b5cf6"},
 }
-"""Of the answers; the names are short, since a telephone's screen cuts the legend off."""
+"""Of the answers."""
+MORE_COLOURS = ("#db2777", "#4d7c0f", "#0f766e", "#7c2d12", "#1e3a8a")
+"""Of models that have none among those."""
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
 #intro h1 { font-size: 2rem; letter-spacing: -.02em; margin: .5rem 0 .3rem; }
@@ -474,6 +502,8 @@ CSS = """
 .status progress::-webkit-progress-bar { background: var(--border-color-primary); }
 .status progress::-webkit-progress-value { background: #0ea5e9; }
 .status progress::-moz-progress-bar { background: #0ea5e9; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; }
+.legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; margin-right: .4rem; }
 .status.idle { min-height: 22rem; display: flex; align-items: center; justify-content: center; text-align: center;
   border-style: dashed; padding: 2rem; }
 .status.note { border: 0; background: none; padding: 0; }
@@ -488,19 +518,21 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     shipped, dreamed = examples.write_examples(folder), examples.write_dreams(folder)
     hands: list[str] = []  # once someone has asked for them
 
+    answers = {*COLOURS, *(short_name(other, name) for name in models for other in models)}
+
     def of_hands(model: str) -> bool:
         return examples.is_of_hands(load(model).about.data) and load(model).config.channels == 3
 
     def clips_for(model: str) -> list[str]:
         """Examples of the kind that a model knows."""
         return [
-            *map(str, shipped[load(model).config.channels]),
             *([*map(str, dreamed), *hands] if of_hands(model) else []),
+            *map(str, shipped[load(model).config.channels]),
         ]
 
     def offer_for(model: str) -> str:
         if of_hands(model):
-            return f"{OFFER_HANDS}{REAL_HANDS if hands else ''}."
+            return OFFER_HANDS.format(REAL_HANDS if hands else "")
         return OFFER[load(model).config.channels]
 
     def offered(model: str, example: int) -> str:
@@ -529,7 +561,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         """The first of the clips of hands is chosen; nothing changes where they could not be fetched."""
         if not hands or not of_hands(name):
             return [SAME] * 6
-        first = len(clips_for(name)) - len(hands)
+        first = len(dreamed)
         gallery = gr.update(value=clips_for(name), selected_index=first, elem_classes=[])
         return offer_for(name), gallery, first, gr.update(visible=False), "", None
 
@@ -559,6 +591,14 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         there = {value for _, value in choices}
         return gr.update(choices=choices, value=[value for value in chosen if value in there])
 
+    def on_memory(name: str):
+        """What asks for a memory is for models that have one."""
+        try:
+            has = load(name).remember(None) is not None
+        except UserError:
+            has = True
+        return gr.update(interactive=has), gr.update(interactive=has)
+
     def on_sampling(name: str, task: str):
         """How a model is sampled for a task unless someone knows better."""
         try:
@@ -580,7 +620,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         own = [gr.update(visible=task == name) for name in ("infill", "slowmo", "reconstruct")]
         most = min(DEFAULT_NEW_FRAMES, VERBS[task].frames)  # as on the command line, but seconds, not a minute
         given = gr.update(visible=task != "generate")
-        return given, given, gr.update(label=TASKS[task][1], value=most), *own
+        least = 2 if task in ("infill", "slowmo") else 1
+        return given, given, gr.update(label=TASKS[task][1], value=most, minimum=least), *own
 
     def choose(event: gr.SelectData):
         return event.index, None, gr.update(elem_classes=[])
@@ -591,7 +632,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 with gr.Column() as given:
-                    upload = gr.File(label="Your clip", file_types=["video", ".gif"], height=130)
+                    upload = gr.File(label="Your clip", file_types=["video", "image"], height=130)
                     offer = gr.Markdown(offer_for(models[0]), elem_id="or")
                     gallery = gr.Gallery(
                         clips_for(models[0]),
@@ -634,7 +675,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     model = gr.Dropdown([(Path(name).name, name) for name in models], value=models[0], label="Model")
                     sampler = gr.Dropdown(list(lgcvd.SAMPLERS), value=DEFAULT_SAMPLER, label="Sampler")
                     steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, precision=0, label="Steps a window")
-                    seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=2**31, precision=0, label="Seed")
+                    seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
                 with gr.Accordion("Advanced: futures, memory, guidance", open=False):
                     futures = gr.Slider(1, MAX_FUTURES, 1, step=1, precision=0, label="Futures, made at once")
                     memory = gr.Dropdown(
@@ -663,10 +704,10 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                         info="After every step, pixels outside black and white are cut off (clip), scaled into range "
                         "with the others (dynamic), or kept (none).",
                     )
+            with gr.Column(scale=3, min_width=320):
                 with gr.Row():
                     predict_button = gr.Button("Predict", variant="primary", scale=3, elem_id="predict")
                     stop_button = gr.Button("Stop", scale=1, min_width=80, interactive=False, elem_id="stop")
-            with gr.Column(scale=3, min_width=320):
                 panel = gr.HTML(status(WELCOME, "idle"), elem_id="status")
                 strip = gr.Image(
                     show_label=False,
@@ -686,21 +727,25 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     elem_id="film",
                 )
                 download = gr.DownloadButton("Download the video", size="md", visible=False, elem_id="download")
-                with gr.Row(visible=False, elem_id="curves") as curves:
+                with gr.Column(visible=False, elem_id="curves") as curves:
+                    legend = gr.HTML()
                     curve = {
                         "x": "frame",
                         "color": "answer",
-                        "color_map": COLOURS,
+                        "color_map": {answer: colour_of(answer) for answer in answers},
+                        "colors_in_legend": [],
+                        "x_axis_format": "d",
                         "color_title": " ",
                         "height": 260,
                         "min_width": 280,
                     }
-                    psnr = gr.LinePlot(y="PSNR", y_title="PSNR in dB, higher is closer", **curve)
-                    ssim = gr.LinePlot(y="SSIM", y_title="SSIM, 1 is identical", **curve)
+                    with gr.Row():
+                        psnr = gr.LinePlot(y="PSNR", y_title="PSNR in dB, higher is closer", **curve)
+                        ssim = gr.LinePlot(y="SSIM", y_title="SSIM, 1 is identical", **curve)
         with gr.Accordion("How it works", open=False):
             gr.Markdown(HOW)
 
-        view = list(View(panel, strip, film, download, curves, psnr, ssim, predict_button, stop_button))
+        view = list(View(panel, strip, film, download, curves, legend, psnr, ssim, predict_button, stop_button))
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         looking = {"fn": on_look, "inputs": [upload, example, model, start], "outputs": [seen, note, start], **quiet}
         gr.on(
@@ -716,6 +761,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
         gr.on([app.load, model.change], on_beside, [model, beside], beside, **quiet)
+        gr.on([app.load, model.change], on_memory, model, [memory, memory_guidance], **quiet)
         sampling = [sampler, steps, spacing]
         gr.on([app.load, model.change], on_other_model, [model, task], [told, *sampling], **quiet)
         task.change(on_other_task, [model, task, told, *sampling], [told, *sampling], **quiet)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from media import serve
+from media import grays, serve, write_gif
 from PIL import Image
 from torch import Tensor
 
@@ -92,6 +92,7 @@ def test_a_clip_becomes_a_film_a_strip_and_curves(clip, model):
     assert "7 new frames" in view.status
     assert list(view.psnr["frame"][:7]) == list(range(3, 10))
     assert set(view.psnr["answer"]) == {"prediction", "copy", "black"}
+    assert [re.sub("<.*?>", "", name) for name in view.legend.split("</span>")[:3]] == ["prediction", "copy", "black"]
     assert view.predict["interactive"]
     assert not Path(view.video["value"]).exists(), "files of a finished prediction are removed; gradio has its copy"
 
@@ -159,6 +160,7 @@ def test_a_model_that_was_not_trained_for_the_task_is_left_out(clip, tiny_model,
     view = last(predict(clip, str(tmp_path / "able"), **wish))
     assert "left out: other." in view.status
     assert set(view.psnr["answer"]) == {"prediction", "copy", "black"}
+    assert [re.sub("<.*?>", "", name) for name in view.legend.split("</span>")[:3]] == ["prediction", "copy", "black"]
 
 
 def test_a_copy_of_the_past_repeats_its_first_given_frame(digits_clip):
@@ -210,6 +212,7 @@ def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model
         ({"task": "infill", "missing": "0"}, "frame 0 is not in the clip, which has frames 1 to 7"),
         ({"task": "past"}, "past would show it frames"),
         ({"steps": 0}, "steps must be between"),
+        ({"seed": None}, "the seed is missing: write a whole number"),
     ],
 )
 def test_an_impossible_wish_gets_its_sentence(clip, model, changes, words):
@@ -266,6 +269,16 @@ def test_looking_at_a_clip_says_what_the_model_gets(clip, model):
         assert "16 x 16 pixels" in note
         assert (start["maximum"], start["value"]) == (12, 12)
         assert Path(moving["value"]).read_bytes().startswith(b"GIF")
+
+
+def test_one_frame_is_enough_for_a_model_that_can_begin_with_one(model, tmp_path):
+    file = str(write_gif(tmp_path / "one.gif", grays(1, 20, 20), [100]))
+    able = lgcvd.load(model)
+    lgcvd.save(able, tmp_path / "able", replace(able.about, tasks=(*able.about.tasks, "start")))
+    [(picture, note, start)] = demo_app.look(file, str(tmp_path / "able"), 3, picture=True)
+    assert "is given 1 of them" in note
+    assert (picture["visible"], start["value"]) == (True, 0)
+    assert "7 new frames" in last(predict(file, str(tmp_path / "able"))).status
 
 
 def test_of_a_long_clip_the_page_says_that_it_takes_the_beginning(clip, model, monkeypatch):
@@ -357,13 +370,13 @@ def test_a_model_of_hands_is_offered_hands_once_they_are_asked_for(model, of_han
     assert on["on_fetched"](model) == [demo_app.SAME] * 6, "the visitor has chosen another model meanwhile"
     words, gallery, example, button, _, upload = on["on_fetched"](of_hands)
     assert "real robot" in words
-    assert [Path(path).name for path in gallery["value"][4:]] == [
+    assert [Path(path).name for path in gallery["value"][:4]] == [
         "hands-dreamed-1.gif",
         "hands-dreamed-2.gif",
         "hands-1.gif",
         "hands-2.gif",
     ]
-    assert (gallery["selected_index"], example, button["visible"], upload) == (6, 6, False, None)
+    assert (gallery["selected_index"], example, button["visible"], upload) == (2, 2, False, None)
     for _, note, _ in on["on_look"](None, example, of_hands, 0):
         assert "14 frames, 10 a second. The model sees them in colour" in note
     assert len(on["on_model"](model)[1]["value"]) == 6

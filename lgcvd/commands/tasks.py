@@ -172,7 +172,7 @@ class OfClip(Make):
         )
 
 
-def _least(model: VideoDenoiser) -> int:
+def least_frames(model: VideoDenoiser) -> int:
     """Frames that a model needs to go on from."""
     return 1 if "start" in model.about.tasks else model.context_frames
 
@@ -188,7 +188,7 @@ class Predict(OfClip):
 
     def material(self, model: VideoDenoiser) -> Material:
         k = model.context_frames
-        clip = self.read(self.clip, model, k + max(1, min(self.frames, MAX_FRAMES)), _least(model))
+        clip = self.read(self.clip, model, k + max(1, min(self.frames, MAX_FRAMES)), least_frames(model))
         return Material(clip.frames[:k], {"num_frames": self.frames}, clip.frames, clip.fps, clip.note)
 
 
