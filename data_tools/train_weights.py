@@ -130,6 +130,7 @@ RECIPES = {
                 options=f"--flip --train.precision bfloat16 --train.rate 4e-4 --train.clip-grad 0.1 {ALL_ESTIMATES}",
             ),
         ),
+        compared=1,
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),

@@ -158,7 +158,14 @@ def _sentence(box: str, help_of: str) -> str:
         what, _, _ = what.partition(". Got errors")  # of every type that was tried
         what = re.sub(r"no type matching (\w+) could be instantiated from \['(.*)'\]", r"'\2' is no \1", what)
         what = what[0].lower() + what[1:].rstrip(".").replace("'. Expected", "': expected")
+        what = re.sub(r"expected one of \((.*?)\)", _choices, what)
     return f"{what}: {help_of} tells all options."
+
+
+def _choices(told: re.Match) -> str:
+    """The names that an option takes, always in the same order; "None" is none that one can write."""
+    names = {name.strip(" '") for name in told[1].split(",")} - {"None", ""}
+    return f"expected one of {', '.join(sorted(names))}"
 
 
 def _options(rows: list[str]) -> dict[str, list[str]]:

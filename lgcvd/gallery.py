@@ -14,6 +14,7 @@ from torch import Tensor
 from lgcvd.errors import UserError
 from lgcvd.evaluation import Clips, Predictor
 from lgcvd.models import VideoDenoiser
+from lgcvd.progress import progress_bar
 from lgcvd.rollout import predict
 from lgcvd.trainer import generator_for
 from lgcvd.video import (
@@ -75,7 +76,7 @@ class Gallery:
         truth = self.truth()
         rows = {TRUTH: truth}
         observed, frames = truth[:, : self.context], truth.shape[1] - self.context
-        for predictor in self.predictors:
+        for predictor in progress_bar(iterable=self.predictors, desc="predicting", unit="model"):
             noise = [generator_for(self.seed, index, 0) for index in self.clips.indices]
             rows[predictor.name] = predictor.predict(observed.to(self.device), frames, noise).cpu()
         return rows

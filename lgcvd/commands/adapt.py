@@ -76,7 +76,11 @@ class Adapt:
                 if received:
                     break
         if adaptation.improved:
-            print(table(adaptation.save(self.out)))
+            scores = adaptation.save(self.out)
+            print(table(scores))
+            before, after = scores["before"], scores["after"]
+            if after["psnr"] < before["psnr"] and after.get("lpips", 1) > before.get("lpips", 0):
+                print("kept for its held-out loss; its films are no better: look at held-out.mp4 before you use it")
             print(
                 f"{self.out}: {self.model} after {adaptation.best_iteration} iterations; held-out.png and .mp4 show it"
             )
