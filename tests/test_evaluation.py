@@ -294,17 +294,17 @@ def test_two_processes_find_what_one_finds(arguments, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from lgcvd import evaluation
 from lgcvd.__main__ import main
+from lgcvd.commands import evaluate as command
 
-whole = evaluation.evaluate
+whole = command.evaluate
 
 def evaluate(*arguments, **options):
     for done in whole(*arguments, **options):
         yield done
         os.kill(os.getpid(), signal.SIGKILL)
 
-evaluation.evaluate = evaluate
+command.evaluate = evaluate
 main(sys.argv[1:])
 """
 """``lgcvd`` that is killed when the first clips of an evaluation are done."""
