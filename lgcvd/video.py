@@ -644,13 +644,13 @@ def _mask(given: Given, length: int) -> list[bool]:
 def _columns(observed: list[bool], columns: int) -> list[int]:
     """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame.
 
-    Where a film goes on from observed frames; else new frames first, and observed ones where room is left.
+    Where a film does more than go on from observed frames, these have a third of the columns, or what new ones leave.
     """
     length, context_frames = len(observed), [*observed, False].index(False)
     columns, new = min(columns, length), [i for i, given in enumerate(observed) if not given]
     if any(observed[context_frames:]):
-        room = columns - min(columns, len(new))
         given = [i for i, given in enumerate(observed) if given]
+        room = max(columns - len(new), min(len(given), columns // 3))
         return sorted([*_evenly(new, columns - room), *_evenly(given, room)])
     seen = min(context_frames, max(columns // 3, columns - (length - context_frames)))
     return [*range(context_frames - seen, context_frames), *_evenly(new, columns - seen)]
