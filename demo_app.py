@@ -735,7 +735,6 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                         "color_map": {answer: colour_of(answer) for answer in answers},
                         "colors_in_legend": [],
                         "x_axis_format": "d",
-                        "color_title": " ",
                         "height": 260,
                         "min_width": 280,
                     }

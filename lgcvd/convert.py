@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from lgcvd.errors import UserError
 from lgcvd.progress import progress_bar
 from lgcvd.shards import Layout, Recording, open_shards, write_shard
-from lgcvd.video import check_place, write_json
+from lgcvd.video import check_place, place_of, write_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -168,7 +168,7 @@ def _check_settings(path: Path, settings: dict) -> None:
 
 
 def _check_space(folder: Path, needed: float) -> None:
-    free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
+    free = shutil.disk_usage(place_of(folder / SETTINGS)).free
     if needed > free:
         raise UserError(
             f"{folder} has {free / 1e9:.3g} GB free and up to {needed / 1e9:.3g} GB are needed: choose another disk."

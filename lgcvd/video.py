@@ -409,11 +409,15 @@ def check_output(path: str | Path, kinds: Sequence[str] = WRITERS) -> Path:
     return path
 
 
+def place_of(path: Path) -> Path:
+    """The nearest folder above ``path`` that exists."""
+    return next(folder for folder in path.absolute().parents if folder.exists())
+
+
 def check_place(path: Path) -> None:
     """Raise ``UserError`` unless a file can be written at ``path``: to be called before long work."""
-    there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=place_of(path)):
             pass
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place.") from error
