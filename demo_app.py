@@ -594,7 +594,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
     def on_memory(name: str):
         """What asks for a memory is for models that have one."""
         try:
-            has = load(name).remember(None) is not None
+            has = load(name).keeps_memory
         except UserError:
             has = True
         return gr.update(interactive=has), gr.update(interactive=has)

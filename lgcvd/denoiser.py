@@ -81,6 +81,11 @@ class VideoDenoiser(
         """Frames of the clip that is denoised: T for LGC-VD, N for MCVD."""
         return self.config.output_frames
 
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether there is a global context: what ``remember`` gives is not None."""
+        return self.config.kind == "lgcvd" and self.config.global_context
+
     @abstractmethod
     def remember(self, clip: Tensor | None, size: tuple[int, int] | None = None) -> Tensor | None:
         """Global context after ``clip`` (B, T, C, H, W) in [-1, 1]; None for models that keep none."""

@@ -73,7 +73,7 @@ def of_model(model: VideoDenoiser, *, name: str = "", memory: str = "decay", **s
     """
     name = model.about.name or Path(name).name or "model"
     if memory != "decay":
-        if model.remember(None) is None:
+        if not model.keeps_memory:
             raise UserError(f"{name} keeps no memory of earlier windows: leave out --memory.")
         name = f"{name}, memory {memory}"
     weights = 0

@@ -52,6 +52,7 @@ def test_only_the_new_frames_are_denoised_and_nothing_is_remembered(model: Video
     assert (model.context_frames, model.new_frames, model.output_frames) == (2, 6, 6)
     assert velocity(model).shape == (2, 6, 1, 16, 16)
     assert model.remember(film()[:, :6]) is None
+    assert not model.keeps_memory
     assert not any("encoder" in name or "cross" in name for name, _ in model.named_parameters())
 
 

@@ -68,6 +68,7 @@ def test_network_sees_frames_position_planes_and_the_noisy_clip_in_this_order(ti
 def test_a_model_without_global_context_remembers_nothing_and_is_smaller(tiny_model: LGCVD):
     model = perturbed(LGCVD(replace(TINY, global_context=False)))
     assert model.remember(clip()) is None
+    assert (tiny_model.keeps_memory, model.keeps_memory) == (True, False)
     assert not [name for name, _ in model.named_parameters() if name.startswith(("encoder", "unet.cross"))]
     assert lgcvd.predict(model, clip()[:, :2], 8, steps=1).shape == (2, 10, 1, 16, 16)
     assert torch.equal(velocity(model), velocity(model, memory=tiny_model.remember(clip(3))))

@@ -74,7 +74,7 @@ class Make(OfSampling):
         if self.attention and not {self.local_guidance, self.memory_guidance} <= {None, 1}:
             raise UserError("--attention shows what one pass of the network reads: leave the guidance out with it.")
         model = load(self.model, find_device(self.device))
-        if model.remember(None) is None and (self.memory != "decay" or self.memory_guidance not in (None, 1)):
+        if not model.keeps_memory and (self.memory != "decay" or self.memory_guidance not in (None, 1)):
             raise UserError(
                 f"{self.model} keeps no memory of earlier windows: leave out --memory and --memory-guidance."
             )
