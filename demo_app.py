@@ -333,6 +333,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         if run.stopped:
             break
         called = short_name(name, model_name)
+        called = name if called in (*beside, title_of(model_name)) else called  # one's own may share a name
         for answer in made_by(rival, material, 1, wish, rival.about.sampling_for(wish.task)):
             step = f"{called}: window {answer.index} of {answer.windows}, step {answer.step} of {answer.steps}"
             yield View(status(step, "busy", (index + answer.fraction) / (1 + len(able))))
@@ -350,7 +351,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         times = f" in each of {wish.futures} futures" if wish.futures > 1 else ""
         text = (
             f"{window.given.count(False)} new frames{times} in {seconds:.1f} s on the {processor} by "
-            f"{Path(model_name).name} ({wish.sampler}, {wish.steps} step{'s' * (wish.steps != 1)}, seed {wish.seed})."
+            f"{title_of(model_name)} ({wish.sampler}, {wish.steps} step{'s' * (wish.steps != 1)}, seed {wish.seed})."
         )
         if unable := [short_name(name, model_name) for name in rivals if name not in able]:
             text += f" Not trained for this, and left out: {', '.join(unable)}."
@@ -387,9 +388,15 @@ def made_by(
     )
 
 
+def title_of(name: str) -> str:
+    """What a model is called: a training leaves RUN/model."""
+    path = Path(name)
+    return (path.parent.name if path.name == "model" else "") or path.name
+
+
 def short_name(name: str, beside: str) -> str:
     """What a model is called ``beside`` another: shipped rivals are named after the model that they challenge."""
-    return Path(name).name.removeprefix(f"{Path(beside).name}-")
+    return title_of(name).removeprefix(f"{title_of(beside)}-")
 
 
 def without_model(names: Sequence[str], material: Material) -> dict[str, torch.Tensor]:
@@ -672,7 +679,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     elem_id="beside",
                 )
                 with gr.Accordion("Model, sampler, steps and seed", open=False):
-                    model = gr.Dropdown([(Path(name).name, name) for name in models], value=models[0], label="Model")
+                    model = gr.Dropdown([(title_of(name), name) for name in models], value=models[0], label="Model")
                     sampler = gr.Dropdown(list(lgcvd.SAMPLERS), value=DEFAULT_SAMPLER, label="Sampler")
                     steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, precision=0, label="Steps a window")
                     seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")

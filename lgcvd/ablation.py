@@ -178,13 +178,12 @@ def ablate(
         changed = VARIANTS[name].change(replace(preset, train=replace(preset.train, seed=seed)))
         weights = replace(changed, model=replace(changed.model, memory_decay=preset.model.memory_decay))
         own = folder / f"{name}-{seed}"
-        run = trained.setdefault(weights, own)
-        if run == own and not (run / "done.json").exists():
-            for step, seconds, fraction in _train_until(run, weights, data, budget, device):
-                yield AblationStep(name, seed, index, len(trainings), step, seconds, fraction)
-        done = json.loads((run / "done.json").read_text())
-        cache = own.with_name(f"{own.name}.json")
+        cache, run = own.with_name(f"{own.name}.json"), trained.setdefault(weights, own)
         if not cache.exists():
+            if not (run / "done.json").exists():
+                for step, seconds, fraction in _train_until(run, weights, data, budget, device):
+                    yield AblationStep(name, seed, index, len(trainings), step, seconds, fraction)
+            done = json.loads((run / "done.json").read_text())
             score = _score(_with_decay(run / "model", changed.model, device), truth, **done)
             write_json(cache, score.as_json())
         scores.setdefault(name, []).append(Score.from_json(json.loads(cache.read_text())))
@@ -220,7 +219,7 @@ def _train_until(
     with closing(steps):
         for step in steps:
             share = seconds() / (60 * budget.minutes) if budget.minutes else step.iteration / preset.train.iterations
-            if step.saved:
+            if step.saves:
                 write_json(clock, seconds())
             try:
                 yield step, seconds(), min(share, 1.0)

@@ -232,7 +232,8 @@ class Adaptation:
 
     def about(self, name: str) -> About:
         """What the adapted model says of itself."""
-        first, clips = self.original.about, [Path(clip).name for clip in self.trained.names]
+        lengths = zip(self.trained.names, self.trained.lengths, strict=True)
+        first, clips = self.original.about, [Path(clip).name for clip, length in lengths if length]
         named = ", ".join(clips[:3]) + (f" and {len(clips) - 3} more" if len(clips) > 3 else "")
         return replace(
             first,

@@ -215,6 +215,13 @@ def compare(paths: Sequence[Path]) -> Comparison:
         raise UserError("there is nothing to compare: give results files of lgcvd evaluate.")
     for path, results in zip(paths[1:], read[1:], strict=True):
         _check_comparable(paths[0], read[0], path, results)
+    # where nothing is random, one trajectory is the best of any number
+    drawn = {
+        path: r["settings"]["trajectories"] for path, r in zip(paths, read, strict=True) if r["settings"]["sampler"]
+    }
+    if len(set(drawn.values())) > 1:
+        told = ", ".join(f"{count} in {path}" for path, count in drawn.items())
+        raise UserError(f"the best of so many trajectories cannot be compared ({told}): evaluate all in the same way.")
     return Comparison(dict(zip(_names(paths, read), read, strict=True)))
 
 
@@ -236,9 +243,6 @@ def _check_comparable(first: Path, a: dict, second: Path, b: dict) -> None:
     different = differences(of(a), of(b))
     for name in a["settings"]["protocol"]["measures"].keys() & b["settings"]["protocol"]["measures"].keys():
         different += differences(*({name: r["settings"]["protocol"]["measures"][name]} for r in (a, b)))
-    counts = [r["settings"]["trajectories"] for r in (a, b) if r["settings"]["sampler"]]
-    if len(set(counts)) > 1:  # where nothing is random, one trajectory is the best of any number
-        different.append(f"trajectories: {counts[0]} there, {counts[1]} here")
     if not different and [c["content"] for c in a["clips"]] != [c["content"] for c in b["clips"]]:
         different.append("the clips are others: another seed, stride or version of the data")
     if different:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
@@ -22,6 +22,13 @@ def checked_seed(seed: int) -> int:
     if not 0 <= seed < MAX_SEED:
         raise UserError(f"seed must be at least 0 and below {MAX_SEED}, not {seed}.")
     return seed
+
+
+def _check_choices(config: object) -> None:
+    """Raise ``UserError`` for a value that is none of its field's ``Literal``s."""
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and (value := getattr(config, name)) not in get_args(kind):
+            raise UserError(f"there is no {name} {value!r}: choose one of {', '.join(get_args(kind))}.")
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,7 @@ class ModelConfig:
         for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.kind not in get_args(Kind):
-            raise UserError(f"there is no kind of model {self.kind!r}: choose one of {', '.join(get_args(Kind))}.")
+        _check_choices(self)
         if self.future_frames < 0 or (self.future_frames and self.kind == "lgcvd"):
             raise UserError(f"future_frames must be at least 0, and 0 for lgcvd, not {self.future_frames}.")
         if not 0 <= self.dropout < 1 or (self.dropout and self.kind == "lgcvd"):
@@ -204,6 +210,7 @@ class TrainConfig:
     """Of weights, noise, time steps, tasks and data order."""
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")

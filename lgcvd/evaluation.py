@@ -359,7 +359,7 @@ def results_of(evaluation: Evaluation, clips: list[dict[str, np.ndarray]], machi
         }
         for row, value, best_value in zip(rows, mean, best, strict=True):
             row[name] = {"mean": _short(value), "best": _short(best_value)}
-    if "diversity" in evaluation.metrics:
+    if "diversity" in evaluation.metrics and (n > 1 or not evaluation.predictor.random):  # else nobody knows
         spread = np.array([clip.get("diversity", 0.0) for clip in clips], np.float64)
         summary["diversity"] = {"mean": _with_interval(spread)}
         for row, value in zip(rows, spread, strict=True):

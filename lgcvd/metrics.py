@@ -128,14 +128,21 @@ def video_features(video: Tensor, cache: str | Path | None = None) -> Tensor:
         network = i3d.shipped_i3d(video.device)
         batches = video.split(max(1, BATCH_FRAMES // video.shape[1]))
         return torch.cat([network(_rgb(batch).float().transpose(1, 2)) for batch in batches])
-    path = Path(cache) / f"i3d-{_digest(video)}.safetensors"
+    files = [Path(cache) / f"i3d-{_digest(clip)}.safetensors" for clip in video]
+    known = {file: logits for file in files if (logits := _read_logits(file)) is not None}
+    if new := {file: clip for file, clip in zip(files, video, strict=True) if file not in known}:
+        for file, logits in zip(new, video_features(torch.stack([*new.values()])).cpu(), strict=True):
+            with draft(file) as part:
+                part.write_bytes(save({"logits": logits}))
+            known[file] = logits
+    return torch.stack([known[file] for file in files]).to(video.device)
+
+
+def _read_logits(file: Path) -> Tensor | None:
     try:
-        return load_file(str(path), device=str(video.device))["logits"]
+        return load_file(str(file))["logits"]
     except (OSError, SafetensorError, KeyError):
-        features = video_features(video)
-        with draft(path) as part:
-            part.write_bytes(save({"logits": features.cpu()}))
-        return features
+        return None
 
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:

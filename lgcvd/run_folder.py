@@ -120,6 +120,8 @@ class _Record:
     def __init__(self, folder: Path, config: TrainConfig, validation: Validation | None, about: About, data: object):
         self.folder, self.config, self.validation, self.about, self.data = folder, config, validation, about, data
         self.last: TrainStep | None = None
+        self.looked = False
+        """Whether what is drawn tells of the last step."""
         self.board = None
         self.recent: dict[tuple[str, str], list[float]] = {}
         """(stage, task) -> losses since the last point of tensorboard's curves: few batches hold every task."""
@@ -141,8 +143,9 @@ class _Record:
                 self.recent.setdefault(key, []).append(loss)
             if step.iteration % CURVE_EVERY == 0:
                 self._scalars(step)
-        if step.saved:
+        if step.saves:
             self._export()
+        self.looked = look
         if look:
             self._look(step)
 
@@ -155,8 +158,10 @@ class _Record:
         """At the end, or where the run is stopped."""
         if self.last is None:
             return
-        self._export()
-        self._draw()
+        if not self.last.saves:
+            self._export()
+        if not self.looked:
+            self._draw()
         self.table.close()
         if self.board:
             self.board.close()

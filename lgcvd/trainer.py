@@ -58,8 +58,8 @@ class TrainStep:
     rate: float
     model: VideoDenoiser
     """The averaged model (EMA); it goes on changing with the training."""
-    saved: bool
-    """Whether a checkpoint was written after this iteration."""
+    saves: bool
+    """Whether a checkpoint follows, once the next step is asked for: what is made of this one is there before it."""
 
     @property
     def loss(self) -> float:
@@ -80,8 +80,9 @@ def train(
     """Train ``model`` on clips (2 T - K, C, H, W) uint8 of ``data``; yield after every iteration.
 
     Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
-    and at the end, and a run that was broken off goes on from the last one as if it had never stopped; settings that
-    differ from the checkpoint's are refused. Closing the generator saves too: to stop without loss, stop iterating.
+    and at the end, each when the step after it is asked for, and a run that was broken off goes on from the last one as
+    if it had never stopped; settings that differ from the checkpoint's are refused. Closing the generator saves too: to
+    stop without loss, stop iterating.
     The things of a model with ``motion_things`` learn their paths first: see ``learn_paths_first``.
 
     ``accelerator`` (see ``accelerator_for``) decides on devices and precision; left out, training stays where the model
@@ -145,18 +146,18 @@ def train(
                 losses[stage] = loss
                 task_losses |= {(stage, task): value for task, value in of_tasks.items()}
                 norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
-                _check(stage, losses[stage], norms[stage], iteration, config, bool(folder))
+                _check(stage, losses[stage], norms[stage], iteration, config, bool(folder and checkpoints(folder)))
                 optimizer.step()
                 ema.update_parameters(model)
-        saved = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
-        if saved:
-            state.save(Path(folder), iteration, config.keep)
+        saves = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
         try:
-            yield TrainStep(iteration, config.iterations, losses, task_losses, norms, rate, ema.module, saved)
+            yield TrainStep(iteration, config.iterations, losses, task_losses, norms, rate, ema.module, saves)
         except GeneratorExit:
-            if writes and not saved:
-                state.save(Path(folder), iteration, config.keep)
+            saves = writes
             raise
+        finally:
+            if saves:
+                state.save(Path(folder), iteration, config.keep)
 
 
 def settings_of(model: ModelConfig, train: TrainConfig, data: object) -> dict:

@@ -96,6 +96,11 @@ def test_a_comparison_that_is_done_is_only_written_again(compared: Path):
     assert (compared / "table.md").read_text() == before
 
 
+def test_what_has_its_scores_is_not_trained_again(compared: Path):
+    shares_weights = "last-clip-only"  # with a variant that is not asked for
+    assert list(compare(compared, (shares_weights,))) == []
+
+
 def test_a_comparison_that_was_broken_off_goes_on(compared: Path, tmp_path: Path):
     steps = compare(tmp_path)
     for _ in range(5):

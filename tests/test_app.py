@@ -39,8 +39,8 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def model(tiny_model: lgcvd.LGCVD, tmp_path: Path) -> str:
-    lgcvd.save(tiny_model, tmp_path / "model")
-    return str(tmp_path / "model")
+    lgcvd.save(tiny_model, tmp_path / "mine")
+    return str(tmp_path / "mine")
 
 
 @pytest.fixture
@@ -138,8 +138,8 @@ def heights(view: View) -> int:
 
 
 def test_baselines_and_other_models_stand_beside_the_prediction(clip, model, tiny_model, tmp_path):
-    lgcvd.save(tiny_model, tmp_path / "model-rival")
-    beside = ("copy-last-frame", "optical-flow", str(tmp_path / "model-rival"))
+    lgcvd.save(tiny_model, tmp_path / "mine-rival")
+    beside = ("copy-last-frame", "optical-flow", str(tmp_path / "mine-rival"))
     alone = [heights(view) for view in predict(clip, model, beside=()) if view.strip.get("value")][-1]
     as_it_does = {"sampler": DEFAULT_SAMPLER, "steps": DEFAULT_STEPS, "spacing": DEFAULT_SPACING}
     for view in predict(clip, model, beside=beside, **as_it_does):
@@ -150,6 +150,13 @@ def test_baselines_and_other_models_stand_beside_the_prediction(clip, model, tin
     assert list(dict.fromkeys(view.psnr["answer"])) == ["prediction", "copy", "flow", "rival", "black"]
     scores = view.psnr.set_index("answer")["PSNR"]
     assert list(scores["rival"]) == list(scores["prediction"])  # it is the same model, with the same noise
+
+
+def test_models_that_share_a_name_are_told_apart(clip, model, tiny_model, tmp_path):
+    others = [str(tmp_path / place / "mine") for place in ("a", "b")]
+    for other in others:
+        lgcvd.save(tiny_model, other)
+    assert set(last(predict(clip, model, beside=others)).psnr["answer"]) == {"prediction", "copy", "black", *others}
 
 
 def test_a_model_that_was_not_trained_for_the_task_is_left_out(clip, tiny_model, tmp_path):
@@ -264,11 +271,13 @@ def test_names_of_uploads_are_shown_as_text(model, tmp_path):
 
 
 def test_looking_at_a_clip_says_what_the_model_gets(clip, model):
-    for moving, note, start in demo_app.look(clip, model, 20, picture=True):
-        assert "14 frames, 10 a second" in note
-        assert "16 x 16 pixels" in note
-        assert (start["maximum"], start["value"]) == (12, 12)
-        assert Path(moving["value"]).read_bytes().startswith(b"GIF")
+    looking = demo_app.look(clip, model, 20, picture=True)
+    moving, note, start = next(looking)
+    assert "14 frames, 10 a second" in note
+    assert "16 x 16 pixels" in note
+    assert (start["maximum"], start["value"]) == (12, 12)
+    assert Path(moving["value"]).read_bytes().startswith(b"GIF")
+    assert not list(looking)
 
 
 def test_one_frame_is_enough_for_a_model_that_can_begin_with_one(model, tmp_path):
@@ -317,8 +326,8 @@ def test_no_bytes_break_the_page(clip, model, tmp_path, suffix, junk, keep, skip
     good = Path(clip).read_bytes()
     path = tmp_path / f"fuzzed{suffix}"
     path.write_bytes(good[:keep] + junk + good[keep + skip :])
-    for _, note, _ in demo_app.look(str(path), model, 0, picture=False):
-        assert 'class="status error"' in note or 'class="status note"' in note
+    [(_, note, _)] = demo_app.look(str(path), model, 0, picture=False)
+    assert 'class="status error"' in note or 'class="status note"' in note
 
 
 def test_a_model_in_colour_is_offered_the_pushes(model, tmp_path):
@@ -334,8 +343,8 @@ def test_a_model_in_colour_is_offered_the_pushes(model, tmp_path):
     assert [Path(path).name for path in gallery["value"]] == [f"pushing-{i}.gif" for i in (1, 2, 3, 4)]
     assert (gallery["selected_index"], example) == (0, 0)
     look = next(function.fn for function in app.fns.values() if function.name == "on_look")
-    for _, note, _ in look(None, 5, str(tmp_path / "colour"), 0):  # the sixth of the examples before
-        assert "30 frames, 10 a second. The model sees them in colour" in note
+    [(_, note, _)] = look(None, 5, str(tmp_path / "colour"), 0)  # the sixth of the examples before
+    assert "30 frames, 10 a second. The model sees them in colour" in note
 
 
 @pytest.fixture
@@ -382,10 +391,12 @@ def test_a_model_of_hands_is_offered_hands_once_they_are_asked_for(model, of_han
     assert len(on["on_model"](model)[1]["value"]) == 6
 
 
-def test_the_page_offers_the_models_it_is_given_and_bounds_its_queue(model, tmp_path):
-    app = demo_app.build_app([model], tmp_path)
+def test_the_page_offers_the_models_it_is_given_and_bounds_its_queue(model, tiny_model, tmp_path):
+    run = str(tmp_path / "run" / "model")
+    lgcvd.save(tiny_model, run)
+    app = demo_app.build_app([model, run], tmp_path)
     choices = [block.choices for block in app.blocks.values() if getattr(block, "label", "") == "Model"]
-    assert choices == [[("model", model)]]
+    assert choices == [[("mine", model), ("run", run)]]
     assert app._queue.max_size == demo_app.QUEUE
 
 

@@ -109,7 +109,6 @@ def test_three_clips_cannot_be_significant():
     ("change", "reason"),
     [
         ({"data": {"name": "robot", "split": "test", "shape": [64, 64, 1], "clips": CLIPS}}, "data.name: digits there"),
-        ({"trajectories": 5}, "trajectories: 10 there, 5 here"),
     ],
 )
 def test_results_of_something_else_are_refused(write, change, reason):
@@ -134,6 +133,14 @@ def test_other_protocols_frames_and_clips_are_refused(write):
 def test_one_trajectory_of_what_is_never_random_is_fair(write):
     copied = results("copy-last-frame", trajectories=1, sampler=None, steps=None)
     assert len(compare(write(a=results("a"), b=copied)).results) == 2
+
+
+def test_the_best_of_many_and_the_best_of_few_are_not_compared(write):
+    copied = results("copy-last-frame", trajectories=1, sampler=None, steps=None)
+    few = results("b", trajectories=5)
+    for others in ({}, {"first": copied}):  # whatever stands before them
+        with pytest.raises(UserError, match=r"best of so many trajectories .*\(10 in .*a\.json, 5 in .*b\.json\)"):
+            compare(write(**others, a=results("a"), b=few))
 
 
 def test_what_not_all_have_is_left_out_and_named(write):

@@ -43,6 +43,8 @@ def test_widths_too_narrow_for_velocity_are_refused(channels: int, patch_size: i
     ("change", "words"),
     [
         ({"channels": 2}, "channels must be 1"),
+        ({"betas": "sigmoid"}, "no betas 'sigmoid': choose one of cosine, linear"),
+        ({"output": "v"}, "no output 'v'"),
         ({"context_frames": 0}, "context_frames must be at least 1"),
         ({"new_frames": 0}, "new_frames must be at least 1"),
         ({"patch_size": 0}, "patch_size must be at least 1"),
@@ -68,6 +70,9 @@ def test_impossible_settings_are_refused(change: dict, words: str):
     ("change", "words"),
     [
         ({"iterations": 0}, "iterations must be at least 1"),
+        ({"schedule": "cosin"}, "no schedule 'cosin': choose one of constant, cosine"),
+        ({"objective": "three_stage"}, "no objective 'three_stage'"),
+        ({"precision": "bf16"}, "no precision 'bf16': choose one of float32, bfloat16, float16"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"save_every": 0}, "save_every must be at least 1"),
         ({"cooldown": -1}, "cooldown must not be negative"),

@@ -234,6 +234,18 @@ def test_every_metric_is_measured(tmp_path):
     assert any("Fréchet distance of 3 videos is too large" in note for note in results["notes"])
 
 
+@pytest.mark.parametrize(("random", "told"), [(True, None), (False, 0.0)])
+def test_diversity_of_one_trajectory_is_known_only_where_nothing_is_random(random, told, tmp_path):
+    def still(observed, frames, generators):
+        return torch.cat([observed, observed[:, -1:].expand(-1, frames, -1, -1, -1)], 1)
+
+    evaluation = evaluation_of(
+        Predictor("still", still, {}, random=random), trajectories=1, metrics=("psnr", "diversity")
+    )
+    summary = finish(evaluation, tmp_path / "r.json")["summary"]
+    assert summary.get("diversity", {"mean": {"value": None}})["mean"]["value"] == told
+
+
 def test_broken_predictions_are_named(tmp_path):
     def broken(observed, frames, generators):
         return torch.full((len(observed), 2 + frames, 1, 16, 16), torch.nan)

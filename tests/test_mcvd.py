@@ -195,7 +195,7 @@ def test_checkpoints_from_before_there_were_kinds_are_lgcvd_and_unknown_kinds_ar
     assert type(load(tmp_path / "model")) is MODELS["lgcvd"]
     written["model"]["kind"] = "gpt2"
     file.write_text(json.dumps(written))
-    with pytest.raises(UserError, match="no kind of model 'gpt2'"):
+    with pytest.raises(UserError, match="no kind 'gpt2'"):
         load(tmp_path / "model")
 
 
@@ -359,7 +359,7 @@ def test_a_published_network_in_small_works(kind: str):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "gpt2"}, "no kind of model"),
+        ({"kind": "gpt2"}, "no kind 'gpt2': choose one of lgcvd, mcvd-concat, mcvd-spatin"),
         ({"future_frames": 2}, "0 for lgcvd"),
         ({"kind": "mcvd-concat", "future_frames": -1}, "future_frames must be at least 0"),
         ({"dropout": 1.0}, "dropout must be"),

@@ -16,7 +16,8 @@ from PIL import Image
 
 import lgcvd
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TwoStage, UserError, Validation, train, watch
-from lgcvd.run_folder import LEVELS, git_revision
+from lgcvd.run_folder import LEVELS, _Record, git_revision
+from lgcvd.trainer import TrainStep, _State
 
 CONFIG = TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=8)
 DATA = MovingDigits(length=7, frames=14, image_size=16)
@@ -147,6 +148,31 @@ def test_a_run_without_tensorboard_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(watch(train(fresh_model(), DATA, config, folder=tmp_path), tmp_path, config))) == 2
     assert "no tensorboard" in (tmp_path / "log.txt").read_text()
     assert not (tmp_path / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("stop", [8, 20])  # a checkpoint on the way, and the last one
+def test_a_run_that_is_killed_while_it_exports_loses_no_export(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    export, save, killed = _Record._export, _State.save, []
+
+    def export_or_die(record: _Record) -> None:
+        if record.last.iteration == stop:
+            killed.append(stop)
+            raise KeyboardInterrupt
+        export(record)
+
+    def run() -> list[TrainStep]:
+        return list(watch(train(fresh_model(), DATA, CONFIG, folder=tmp_path), tmp_path, CONFIG))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Record, "_export", export_or_die)
+        patch.setattr(_Record, "close", lambda record: None)  # what is killed ends nothing properly
+        patch.setattr(_State, "save", lambda *args: None if killed else save(*args))
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert run()[-1].iteration == 20
+    assert lgcvd.load(tmp_path / "model").about.step == 20
 
 
 def test_why_a_run_stopped_is_in_its_log(tmp_path: Path):

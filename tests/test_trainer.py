@@ -57,7 +57,7 @@ def test_every_iteration_is_told(uninterrupted: list[TrainStep]):
     for step in uninterrupted:
         assert step.loss == pytest.approx((step.losses["stage1"] + step.losses["stage2"]) / 2)
         assert {stage for stage, _ in step.task_losses} == {"stage1", "stage2"}
-        assert not step.saved
+        assert not step.saves
     (step,) = steps_of(replace(CONFIG, iterations=1, tasks=TaskMix(0, 0, 1, 0)))
     assert step.task_losses == {(stage, "interpolation"): pytest.approx(loss) for stage, loss in step.losses.items()}
 
@@ -65,7 +65,7 @@ def test_every_iteration_is_told(uninterrupted: list[TrainStep]):
 def test_killed_run_goes_on_as_if_it_had_never_stopped(uninterrupted: list[TrainStep], tmp_path: Path):
     run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
     first = [next(run) for _ in range(4)]
-    assert [step.saved for step in first] == [False, False, True, False]
+    assert [step.saves for step in first] == [False, False, True, False]
     run.close()
     last, killed_at_3 = checkpoints(tmp_path)
     last.unlink()
@@ -143,7 +143,7 @@ def test_kill_during_a_save_leaves_the_old_checkpoint(
         raise KeyboardInterrupt
 
     run = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
-    for _ in range(5):
+    for _ in range(6):
         next(run)
     with monkeypatch.context() as patch:
         patch.setattr(os if broken == "os.replace" else torch, broken.split(".")[1], killed)
@@ -248,17 +248,14 @@ def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, w
             times = 1 if Diverging.calls < 3 else factor
             return (loss._replace(each=times * loss.each) for loss in super().__call__(model, *draws))
 
-    model = fresh_model()
-    config, sentence = (
-        replace(CONFIG, iterations=3),
-        rf"the loss of stage1 {words} at iteration 3: lower rate .* clip_grad",
-    )
-    with pytest.raises(UserError, match=rf"{sentence}; the last checkpoint is kept\.$"):
-        list(train(model, DATA, config, objective=Diverging(), folder=tmp_path))
-    Diverging.calls = 0
-    with pytest.raises(UserError, match=rf"{sentence}\.$"):  # there is none
-        list(train(fresh_model(), DATA, config, objective=Diverging()))
-    assert all(weight.isfinite().all() for weight in model.parameters())
+    sentence = rf"the loss of stage1 {words} at iteration 3: lower rate .* clip_grad"
+    for save_every, end in ((2, "; the last checkpoint is kept"), (3, "")):  # there is none yet
+        Diverging.calls, model, folder = 0, fresh_model(), tmp_path / str(save_every)
+        config = replace(CONFIG, iterations=3, save_every=save_every)
+        with pytest.raises(UserError, match=rf"{sentence}{end}\.$"):
+            list(train(model, DATA, config, objective=Diverging(), folder=folder))
+        assert [int(path.stem) for path in checkpoints(folder)] == ([2] if end else [])
+        assert all(weight.isfinite().all() for weight in model.parameters())
 
 
 def train_a_share(rank: int, folder: Path, iterations: int, accumulate: int) -> None:
@@ -312,7 +309,8 @@ def test_batches_that_cannot_be_shared_are_refused():
 
 def test_a_full_disk_ends_a_run_with_a_sentence_and_the_checkpoint_before(tmp_path: Path):
     steps = train(fresh_model(), DATA, CONFIG, folder=tmp_path)
-    reached = next(step.iteration for step in steps if step.saved)
+    reached = next(step.iteration for step in steps if step.saves)
+    next(steps)
     with full_disk(after=10_000), pytest.raises(UserError, match=r"cannot be written \(is the disk full"):
         list(steps)
     assert next(train(fresh_model(), DATA, CONFIG, folder=tmp_path)).iteration == reached + 1

@@ -304,7 +304,7 @@ class Animate(OfClip):
     def material(self, model: VideoDenoiser) -> Material:
         clip = self.read(self.clip, model, 1 + max(1, min(self.frames, MAX_FRAMES)))
         truth = clip.frames if len(clip.frames) > 1 else None
-        return Material(clip.frames[:1], {"task": "animate", "num_frames": self.frames}, truth, clip.fps)
+        return Material(clip.frames[:1], {"task": "animate", "num_frames": self.frames}, truth, clip.fps, clip.note)
 
 
 @dataclass(frozen=True)
