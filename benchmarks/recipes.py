@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
-from lgcvd.digits_evaluation import BLANK, COPY, MODEL, DigitsReport, evaluate_digits
+from lgcvd.digits_evaluation import BLANK, COPY, MODEL, REAL, DigitsReport, evaluate_digits
 from lgcvd.evaluation import describe_machine
 from lgcvd.video import filmstrip, write_image
 
@@ -90,6 +90,7 @@ def main() -> None:
     for name in tqdm(options.only, unit="recipe"):
         iterations, report = run(RECIPES[name], options.minutes, options.clips)
         rows.append((name, str(iterations), report, MODEL))
+        samples.setdefault("truth", report.samples[REAL][0])
         samples[name] = report.samples[MODEL][0]
     rows += [(row, "", report, row) for row in (COPY, BLANK)]
 

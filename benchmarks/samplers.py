@@ -84,7 +84,10 @@ class Row:
     def cells(self, reference: Row) -> str:
         numbers = f"{self.setting.steps} | {self.asked} | {{psnr:.2f}} | {{ssim:.3f}} | {{lpips:.3f}} | {{fvd:.0f}}"
         numbers = numbers.format(**self.measures)
-        return f"{numbers} | {self.seconds:.1f} | {self.worse_than(reference):+.1%} |"
+        worse = (
+            "-" if self.setting == reference.setting else f"{self.worse_than(reference):+.1%}".replace("-0.0", "0.0")
+        )
+        return f"{numbers} | {self.seconds:.1f} | {worse} |"
 
 
 def measure(model: VideoDenoiser, truth: Tensor, setting: Setting) -> Row:
@@ -123,7 +126,8 @@ def tables(rows: dict[Setting, Row], words: str) -> str:
     named += [(row.setting.sampler, row) for row in sorted(main, key=_order)]
     distilled = [row for row in rows.values() if row.setting.distilled]
     named += [(f"distilled, {row.setting.sampler}, {row.setting.spacing}", row) for row in distilled]
-    lines = ["", f"| sampler | {HEADER}", "|---" * 9 + "|"]
+    spaced = f"Where a row names no other spacing it is `{DEFAULT_SPACING}`."
+    lines = ["", spaced, "", f"| sampler | {HEADER}", "|---" * 9 + "|"]
     lines += [f"| {name} | {row.cells(reference)}" for name, row in named]
     near = sorted((row for row in plain if row.worse_than(reference) <= NEAR), key=lambda row: row.asked)
     best = "{0.sampler}, {0.spacing}, {0.steps} steps".format(near[0].setting) if near else "none"
@@ -139,14 +143,15 @@ def _order(row: Row) -> tuple[int, int, int]:
     return NAMES.index(setting.sampler), setting.steps, list(SPACINGS).index(setting.spacing)
 
 
-def figure(rows: dict[Setting, Row]):
+def figure(rows: dict[Setting, Row], clips: int):
     """Every measure against the questions to the network and against seconds, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
     names = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS, less is better", "fvd": "FVD, less is better"}
+    seconds = f"CPU seconds for {clips} films"
     picture = Figure(figsize=(17, 7), layout="constrained")
     axes = picture.subplots(2, len(names))
-    for line, (x, label) in enumerate((("asked", "times the network is asked, a window"), ("seconds", "CPU seconds"))):
+    for line, (x, label) in enumerate((("asked", "times the network is asked, a window"), ("seconds", seconds))):
         for column, (y, name) in enumerate(names.items()):
             panel = axes[line][column]
             for sampler in NAMES:
@@ -162,12 +167,15 @@ def figure(rows: dict[Setting, Row]):
                     color="k",
                     linestyle="",
                     marker=f"${steps}$",
-                    label=f"distilled, {steps} steps",
+                    label=f"distilled, {row.setting.spacing}, {steps} steps",
                 )
-            panel.axhline(rows[REFERENCE].measures[y], color="gray", linestyle=":", label="ddpm, 100 steps")
+            named = f"{REFERENCE.sampler}, {REFERENCE.spacing}, {REFERENCE.steps} steps"
+            panel.axhline(rows[REFERENCE].measures[y], color="gray", linestyle=":", label=named)
             panel.set(xscale="log", xlabel=label, ylabel=name)
             panel.grid(alpha=0.3)
-    picture.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=10, fontsize="small")
+    title = f"where no other spacing is named: {DEFAULT_SPACING}"
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=10, fontsize="small", title=title)
     return picture
 
 
@@ -222,7 +230,7 @@ def main() -> None:
         replaced = re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{text}\n{end}", page.read_text(), flags=re.S)
         with draft(page) as part:
             part.write_text(replaced)
-        figure(rows).savefig(options.out / "samplers.png", dpi=110)
+        figure(rows, options.clips).savefig(options.out / "samplers.png", dpi=110)
 
 
 if __name__ == "__main__":
