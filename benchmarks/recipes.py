@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
 from lgcvd.digits_evaluation import BLANK, COPY, MODEL, DigitsReport, evaluate_digits
 from lgcvd.evaluation import describe_machine
-from lgcvd.video import filmstrip, write_image
+from lgcvd.pictures import filmstrip, write_image
 
 FOUND = PRESETS["digits"]
 FOUND = replace(FOUND, train=replace(FOUND.train, iterations=10**9, single_stage=10**9, cooldown=0))

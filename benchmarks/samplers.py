@@ -27,10 +27,11 @@ import lgcvd
 from lgcvd import PRESETS, SAMPLERS, VideoDenoiser
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.evaluation import of_model, open_clips
+from lgcvd.files import draft, write_json
 from lgcvd.metrics import frechet_distance, of_frames, video_features
 from lgcvd.progress import progress_bar
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
-from lgcvd.video import draft, from_uint8, write_json
+from lgcvd.video import from_uint8
 
 STEPS = (2, 4, 6, 8, 10, 15, 20, 50, 100)
 NAMES = tuple(name for name in SAMPLERS if name != "euler")

@@ -25,7 +25,9 @@ from lgcvd.convert import SPLITS, main
 from lgcvd.data import GENERATED, Videos, open_videos, split_folders
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
-from lgcvd.video import BACKGROUND, DARK, FAINT, OBSERVED, PICTURE_FPS, PREDICTED, TEXT, Colour, check_output, draft
+from lgcvd.files import check_output, draft
+from lgcvd.pictures import BACKGROUND, DARK, FAINT, OBSERVED, PREDICTED, TEXT, Colour
+from lgcvd.video import PICTURE_FPS
 
 SAMPLED = 100
 """Videos of a split, and frames of each, that are looked at."""

@@ -19,7 +19,8 @@ import lgcvd
 from lgcvd.__main__ import main as command_line
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.examples import write_examples
-from lgcvd.video import filmstrip, read_clip, write_image
+from lgcvd.pictures import filmstrip, write_image
+from lgcvd.video import read_clip
 
 TASKS = {
     "predict": ["--frames", "12"],

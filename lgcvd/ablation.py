@@ -21,12 +21,13 @@ from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
 from lgcvd.data import described
 from lgcvd.errors import UserError
+from lgcvd.files import draft, write_json
 from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
 from lgcvd.trainer import TrainStep, differences, filled, generator_for, train
-from lgcvd.video import draft, from_uint8, write_json
+from lgcvd.video import from_uint8
 
 COPY = "copy last frame"
 BATCH = 8

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from lgcvd.config import DEFAULT_MODEL, ModelConfig
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
+from lgcvd.files import draft_folder
 from lgcvd.models import MODELS, build
-from lgcvd.video import draft_folder
 
 SHIPPED = files("lgcvd") / "assets" / "models"
 FILES = ("config.json", "model.safetensors")

@@ -13,9 +13,9 @@ import numpy as np
 
 from lgcvd.errors import UserError
 from lgcvd.evaluation import bootstrap_interval, read_results
+from lgcvd.files import draft
 from lgcvd.protocols import PAIRWISE
 from lgcvd.trainer import differences
-from lgcvd.video import draft
 
 COLUMNS = {
     ("psnr", "mean"): ("PSNR, dB, mean", "{:.2f}", max),

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lgcvd.errors import UserError
+from lgcvd.files import check_place, place_of, write_json
 from lgcvd.progress import progress_bar
 from lgcvd.shards import Layout, Recording, open_shards, write_shard
-from lgcvd.video import check_place, place_of, write_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm

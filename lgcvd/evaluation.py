@@ -29,13 +29,14 @@ from lgcvd.baselines import BASELINES
 from lgcvd.config import checked_seed
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
+from lgcvd.files import draft, write_json
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
 from lgcvd.shards import shard_paths
 from lgcvd.trainer import differences, generator_for
-from lgcvd.video import draft, from_uint8, write_json
+from lgcvd.video import from_uint8
 
 Shape = tuple[int, int, int]
 """H, W, C."""

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 from lgcvd import video
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
+from lgcvd.files import draft
 
 DIGITS = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
@@ -104,7 +105,7 @@ def write_dreams(folder: Path) -> list[Path]:
 
 
 def _copied(source: Path, folder: Path) -> Path:
-    with video.draft(folder / source.name) as part:
+    with draft(folder / source.name) as part:
         shutil.copyfile(source, part)
     return folder / source.name
 
@@ -132,7 +133,7 @@ def fetch(clip: RemoteClip) -> Iterator[int]:
     own = "take a clip of your own"
     by_hand = f"put {clip.file.name} of github.com/{REPOSITORY} at {clip.file} yourself, or {own}"
     done, digest = 0, hashlib.sha256()
-    with video.draft(clip.file, f"make room, set XDG_CACHE_HOME to another folder, or {own}") as part:
+    with draft(clip.file, f"make room, set XDG_CACHE_HOME to another folder, or {own}") as part:
         with part.open("wb") as out:
             try:
                 for block in _blocks(f"{source}/{clip.path}", clip.size):

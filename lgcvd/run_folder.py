@@ -18,11 +18,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lgcvd import video
+from lgcvd import pictures, video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
 from lgcvd.errors import UserError
+from lgcvd.files import draft, write_json
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
 from lgcvd.rollout import predict
@@ -166,7 +167,7 @@ class _Record:
         reached = step.iteration - 1
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = settings_of(step.model.config, self.config, self.data)
-        video.write_json(self.folder / "config.json", settings)
+        write_json(self.folder / "config.json", settings)
         with (self.folder / "commands.txt").open("a") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")
         self.log(f"{'begun' if reached == 0 else f'going on after iteration {reached}'}: {how_it_was_started()}")
@@ -218,10 +219,10 @@ class _Record:
 
     def _show(self, samples: list[tuple[Tensor, Tensor]], step: TrainStep) -> None:
         k = step.model.context_frames
-        strips = [video.filmstrip({"truth": truth, "prediction": predicted}, k) for truth, predicted in samples]
+        strips = [pictures.filmstrip({"truth": truth, "prediction": predicted}, k) for truth, predicted in samples]
         strip = torch.cat(strips, dim=1)
-        video.write_image(self.folder / "samples" / f"{step.iteration:08}.png", strip)
-        frames = video.side_by_side(*samples[0], k, height=128)
+        pictures.write_image(self.folder / "samples" / f"{step.iteration:08}.png", strip)
+        frames = pictures.side_by_side(*samples[0], k, height=128)
         movie = self.folder / "samples" / f"{step.iteration:08}.gif"
         video.write_video(movie, frames, video.PICTURE_FPS)
         if self.board:
@@ -229,7 +230,7 @@ class _Record:
             _add_gif(self.board, "prediction", movie.read_bytes(), frames.shape[-2:], step.iteration)
 
     def _draw(self) -> None:
-        with video.draft(self.folder / "curves.png") as part:
+        with draft(self.folder / "curves.png") as part:
             curves(self.folder).savefig(part, dpi=110)
 
 
@@ -246,7 +247,7 @@ def _rows_until(path: Path, header: str, iteration: int):
     lines = path.read_text().splitlines(keepends=True)[1:] if path.exists() and iteration else []
     whole = (line for line in lines if line.endswith("\n") and line.split(",")[0].isdigit())
     kept = [line for line in whole if int(line.split(",")[0]) <= iteration]
-    with video.draft(path) as part:
+    with draft(path) as part:
         part.write_text("".join([f"{header}\n", *kept]))
     return path.open("a", buffering=1)
 

@@ -25,11 +25,12 @@ from lgcvd.context import TaskMix
 from lgcvd.cost import told_when_too_large
 from lgcvd.data import described
 from lgcvd.errors import UserError
+from lgcvd.files import draft
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.paths import learn_paths
 from lgcvd.splatting import SplattingSkip
-from lgcvd.video import draft, from_uint8
+from lgcvd.video import from_uint8
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

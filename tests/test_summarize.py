@@ -13,8 +13,8 @@ from PIL import Image
 from data_tools.summarize import CELL, COLUMNS, draw_sheet, find_parts, run, table
 from lgcvd import UserError
 from lgcvd.convert import main
+from lgcvd.pictures import BACKGROUND
 from lgcvd.shards import Recording, write_shard
-from lgcvd.video import BACKGROUND
 from tests.media import grays, write_clip
 
 

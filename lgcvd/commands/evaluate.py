@@ -23,11 +23,11 @@ from lgcvd.evaluation import (
     of_baseline,
     of_model,
 )
+from lgcvd.files import check_place
 from lgcvd.objective import Share
 from lgcvd.progress import progress_bar
 from lgcvd.protocols import METRICS, OURS, PROTOCOLS, SAMPLING
 from lgcvd.rollout import MEMORIES
-from lgcvd.video import check_place
 
 Protocol = Literal[*PROTOCOLS]
 Metric = Literal[*METRICS]
