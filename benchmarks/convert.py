@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import trange
 
-from lgcvd.evaluation import describe_machine
+from lgcvd.machine import describe_machine
 from lgcvd.video import from_uint8, write_video
 
 CONVERTER = Path(__file__).parents[1] / "data_tools" / "folder_convert.py"

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lgcvd import data
-from lgcvd.evaluation import describe_machine
+from lgcvd.machine import describe_machine
 from lgcvd.shards import Recording, write_shard
 
 FRAMES, LENGTH, BATCH = 14, 60, 8

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
 from lgcvd.digits_evaluation import BLANK, COPY, MODEL, DigitsReport, evaluate_digits
-from lgcvd.evaluation import describe_machine
+from lgcvd.machine import describe_machine
 from lgcvd.pictures import filmstrip, write_image
 
 FOUND = PRESETS["digits"]

@@ -28,7 +28,7 @@ from lgcvd import PRESETS, ModelConfig, TwoStage
 from lgcvd.checkpoints import compile_networks
 from lgcvd.cost import GB, cost_of
 from lgcvd.models import VideoDenoiser
-from lgcvd.trainer import generator_for
+from lgcvd.seeds import generator_for
 
 FORMS = ("straightforward", "lgcvd")
 

@@ -25,7 +25,8 @@ from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import objective_of
 from lgcvd.rollout import predict
 from lgcvd.run_folder import Validation, spread
-from lgcvd.trainer import TrainStep, generator_for, train
+from lgcvd.seeds import generator_for
+from lgcvd.trainer import TrainStep, train
 
 RECIPE = TrainConfig(
     iterations=10**9,  # as many as the time allows

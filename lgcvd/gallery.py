@@ -15,7 +15,7 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.pictures import NEUTRAL, OBSERVED, PREDICTED, Colour, sheet, write_image
 from lgcvd.progress import progress_bar
 from lgcvd.rollout import predict
-from lgcvd.trainer import generator_for
+from lgcvd.seeds import generator_for
 from lgcvd.video import from_uint8, write_video
 
 TRUTH, GIVEN = "truth", "given"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,10 +23,12 @@ from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
+from lgcvd.machine import describe_machine, git_revision
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
 from lgcvd.rollout import predict
-from lgcvd.trainer import TrainStep, generator_for, settings_of
+from lgcvd.seeds import generator_for
+from lgcvd.trainer import TrainStep, settings_of
 
 LEVELS = (1.0, 0.75, 0.5, 0.25)
 """Noise levels of the validation loss, as shares of the diffusion's length."""
@@ -254,25 +255,9 @@ def _rows_until(path: Path, header: str, iteration: int):
 
 def how_it_was_started() -> str:
     """Command, git revision, versions and machine, in one line."""
-    from lgcvd.evaluation import describe_machine
-
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
     processes = dist.get_world_size() if dist.is_initialized() else 1
     return f"{shlex.join(sys.argv)} | revision {git_revision()} | {processes} processes, {machine}"
-
-
-def git_revision() -> str:
-    """Of the checkout that lgcvd runs from, "+" when it has changes; "unknown" outside of one."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    with suppress(OSError, subprocess.CalledProcessError):
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    return "unknown"
 
 
 def curves(folder: Path):

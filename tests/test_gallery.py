@@ -12,7 +12,7 @@ from lgcvd.evaluation import of_model, open_clips, read_results, worst_of
 from lgcvd.gallery import TRUTH, Gallery
 from lgcvd.metrics import psnr
 from lgcvd.models import build
-from lgcvd.trainer import generator_for
+from lgcvd.seeds import generator_for
 from lgcvd.video import from_uint8
 
 SAMPLING = {"sampler": "ddpm", "steps": 2}
