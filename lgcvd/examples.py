@@ -135,27 +135,19 @@ def fetch(clip: RemoteClip) -> Iterator[int]:
     done, digest = 0, hashlib.sha256()
     with draft(clip.file, f"make room, set XDG_CACHE_HOME to another folder, or {own}") as part:
         with part.open("wb") as out:
-            try:
-                for block in _blocks(f"{source}/{clip.path}", clip.size):
-                    out.write(block)
-                    done += len(block)
-                    digest.update(block)
-                    yield done
-            except _NoAnswer as error:
-                raise UserError(
-                    f"{clip.name} cannot be fetched from {host} ({error}): try again with a network, or {by_hand}."
-                ) from error
+            failed = f"{clip.name} cannot be fetched from {host}", f"try again with a network, or {by_hand}"
+            for block in _blocks(f"{source}/{clip.path}", clip.size, *failed):
+                out.write(block)
+                done += len(block)
+                digest.update(block)
+                yield done
         if (done, digest.hexdigest()) != (clip.size, clip.sha256):
             what = f"{done:,} bytes instead of {clip.size:,}" if done != clip.size else "another checksum"
             raise UserError(f"what {host} sent for {clip.name} is not that clip ({what}): try again, or {by_hand}.")
 
 
-class _NoAnswer(Exception):
-    """Nothing comes, or no more."""
-
-
-def _blocks(url: str, size: int) -> Iterator[bytes]:
-    """What is at ``url``, but not much more than ``size`` bytes of it."""
+def _blocks(url: str, size: int, failed: str, remedy: str) -> Iterator[bytes]:
+    """What is at ``url``, not much more than ``size`` bytes of it; ``UserError`` where nothing comes, or no more."""
     try:
         with urlopen(url, timeout=TIMEOUT) as answer:
             left = size + 1
@@ -163,4 +155,4 @@ def _blocks(url: str, size: int) -> Iterator[bytes]:
                 left -= len(block)
                 yield block
     except (OSError, HTTPException, ValueError) as error:  # the last one: no address
-        raise _NoAnswer(getattr(error, "reason", None) or error) from error
+        raise UserError(f"{failed} ({getattr(error, 'reason', None) or error}): {remedy}.") from error
