@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of samplers.md, samplers.png and samplers.json")
     options = parser.parse_args()
     model = random_model(replace(PRESETS["digits-64"].model, dim=8)) if options.quick else lgcvd.load(options.model)
-    shape, frames = (*model.config.image_size, model.config.channels), model.context_frames + options.frames
+    shape, frames = model.config.frame_shape, model.context_frames + options.frames
     clips = open_clips(options.data, frames=frames, clips=options.clips, seed=0, shape=shape, split=options.split)
     truth = from_uint8(torch.stack([clips.data[index] for index in clips.indices]))
 

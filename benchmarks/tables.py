@@ -25,7 +25,7 @@ def sizes(data: str) -> dict[tuple[int, int, int], list[str]]:
     for name in shipped_models():
         model = load(name)
         if model.about.data.split(":")[0] == Path(data).name:
-            found[*model.config.image_size, model.config.channels].append(name)
+            found[model.config.frame_shape].append(name)
     return found
 
 

@@ -296,9 +296,9 @@ def table(scores: dict[str, dict[str, float]]) -> str:
 
 def _mix(known: Sequence[str]) -> TaskMix:
     """The tasks of a training that keeps what a model knows."""
-    shares = dict.fromkeys(asdict(TaskMix()), 0.0) | dict.fromkeys(known, (1 - PREDICTION_SHARE) / len(known))
+    shares = {"prediction": 0.0} | dict.fromkeys(known, (1 - PREDICTION_SHARE) / len(known))
     shares["prediction"] += PREDICTION_SHARE
-    return TaskMix(**shares)
+    return TaskMix.of(**shares)
 
 
 def _predict(model: VideoDenoiser, observed: Tensor, frames: int) -> Tensor:

@@ -118,6 +118,11 @@ class ModelConfig:
         return self.context_frames + self.new_frames
 
     @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """H, W, C."""
+        return (*self.image_size, self.channels)
+
+    @property
     def output_frames(self) -> int:
         """Frames that are denoised together: a whole clip, or MCVD's new ones."""
         return self.clip_frames if self.kind == "lgcvd" else self.new_frames

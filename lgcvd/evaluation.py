@@ -89,7 +89,7 @@ def of_model(model: VideoDenoiser, *, name: str = "", memory: str = "decay", **s
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
         return predict(model, observed, frames, generator=generators, memory=memory, **sampling)
 
-    return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
+    return Predictor(name, rolled_out, about, model.config.frame_shape)
 
 
 # --------------------------------------------------------------------------------------------------------------- data

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -16,13 +15,13 @@ from urllib.request import urlopen
 from lgcvd import video
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
-from lgcvd.files import draft
+from lgcvd.files import ASSETS, draft
 
 DIGITS = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
-PUSHING = files("lgcvd") / "assets" / "examples"
+PUSHING = ASSETS / "examples"
 """Clips of simulated pushing."""
-DREAMED = [Path(str(files("lgcvd") / "assets" / "dreams" / f"hands-dreamed-{number}.gif")) for number in (1, 2)]
+DREAMED = [ASSETS / "dreams" / f"hands-dreamed-{number}.gif" for number in (1, 2)]
 """Clips for models of hands: robot-hands made them from nothing (data_tools/dream_examples.py)."""
 
 REPOSITORY = "YifanTian07/G1-policy-train"
@@ -91,7 +90,7 @@ def write_examples(folder: Path) -> dict[int, list[Path]]:
     They are GIF files of 64 x 64 pixels, 10 frames a second; those of one channel keep their pixels as they are.
     """
     gray, colour = [], []
-    for source in sorted(Path(str(PUSHING)).glob("*.gif")):
+    for source in sorted(PUSHING.glob("*.gif")):
         colour.append(_copied(source, folder))
     for number, (motion, index) in enumerate(DIGITS, 1):
         gray.append(folder / f"moving-digits-{number}.gif")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and places that are checked before long work."""
+"""Where the package's own files are; files that appear whole or not at all; places checked before long work."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lgcvd.errors import UserError
+
+ASSETS = Path(__file__).parent / "assets"
+"""What comes with the package: weights, digits, clips."""
 
 
 def check_output(path: str | Path, kinds: Sequence[str]) -> Path:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Validation:
         for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
                 t = round(level * (model.schedule.steps - 1))
-                only = TaskMix(**dict.fromkeys(asdict(TaskMix()), 0.0) | {task: 1.0})
+                only = TaskMix.of(**{task: 1.0})
                 objective = replace(
                     self.objective, tasks=only, times=lambda batch, steps, generator, t=t: torch.full((batch,), t)
                 )
