@@ -22,6 +22,7 @@ from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
 from lgcvd.digits_evaluation import BLANK, COPY, MODEL, DigitsReport, evaluate_digits
 from lgcvd.machine import describe_machine
 from lgcvd.pictures import filmstrip, write_image
+from lgcvd.program import run_as_program
 
 FOUND = PRESETS["digits"]
 FOUND = replace(FOUND, train=replace(FOUND.train, iterations=10**9, single_stage=10**9, cooldown=0))
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

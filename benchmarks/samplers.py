@@ -29,6 +29,7 @@ from lgcvd.config import DEFAULT_MODEL
 from lgcvd.evaluation import of_model, open_clips
 from lgcvd.files import draft, write_json
 from lgcvd.metrics import frechet_distance, of_frames, video_features
+from lgcvd.program import run_as_program
 from lgcvd.progress import progress_bar
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
 from lgcvd.video import from_uint8
@@ -227,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)
