@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -75,3 +76,8 @@ def write_json(path: Path, content: object) -> None:
     """``content`` as a JSON file, whole or not at all."""
     with draft(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def natural_order(name: str) -> list[int | str]:
+    """A key to sort names by: 2 before 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -211,14 +211,15 @@ def _columns(observed: list[bool], columns: int) -> list[int]:
     if any(observed[context_frames:]):
         given = [i for i, given in enumerate(observed) if given]
         room = max(columns - len(new), min(len(given), columns // 3))
-        return sorted([*_evenly(new, columns - room), *_evenly(given, room)])
+        return sorted([*evenly(new, columns - room), *evenly(given, room)])
     seen = min(context_frames, max(columns // 3, columns - (length - context_frames)))
-    return [*range(context_frames - seen, context_frames), *_evenly(new, columns - seen)]
+    return [*range(context_frames - seen, context_frames), *evenly(new, columns - seen)]
 
 
-def _evenly(items: list[int], count: int) -> list[int]:
-    """So many of ``items``, from the first to the last."""
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int).tolist()]
+def evenly(items: Sequence[int], count: int) -> list[int]:
+    """Up to so many of ``items``, the first and the last among them."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items)))
+    return [items[i] for i in places.round().astype(int).tolist()]
 
 
 def heat_map(values: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lgcvd.errors import UserError
-from lgcvd.files import check_output, draft
+from lgcvd.files import check_output, draft, natural_order
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -180,7 +179,7 @@ def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
     if not paths:
         raise UserError(f"the folder {folder} has no pictures ({', '.join(PICTURES)}): give a folder of frames.")
-    order = sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name.lower())])
+    order = sorted(paths, key=lambda path: natural_order(path.name.lower()))
     for index, path in enumerate(order):
         yield index / fps, partial(open_picture, path, path)
 

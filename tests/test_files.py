@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lgcvd import UserError
-from lgcvd.files import check_place, draft, draft_folder, write_json
+from lgcvd.files import check_place, draft, draft_folder, natural_order, write_json
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,8 @@ def test_what_breaks_off_leaves_the_old_file_and_no_half_one(tmp_path: Path):
         write_json(path, object())
     assert path.read_text() == "[\n 1\n]\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_are_in_the_order_that_a_person_expects():
+    names = ["frame 10.png", "frame 2.png", "frame 1b.png", "frame 1.png"]
+    assert sorted(names, key=natural_order) == ["frame 1.png", "frame 1b.png", "frame 2.png", "frame 10.png"]
