@@ -232,9 +232,11 @@ def heat_map(values: Tensor) -> Tensor:
 
 def write_image(path: str | Path, image: Tensor) -> None:
     """Write (C, H, W) in [-1, 1] as PNG."""
+    import imageio.v3
+
     path = check_output(path, (".png",))
     with draft(path) as part:
-        Image.fromarray(picture_of(image)).save(part)
+        part.write_bytes(imageio.v3.imwrite("<bytes>", picture_of(image), extension=".png"))
 
 
 @lru_cache
