@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 import lgcvd
-from lgcvd import examples, metrics, video
+from lgcvd import examples, metrics, pictures, video
 from lgcvd.commands.common import find_device
 from lgcvd.commands.tasks import VERBS, Material, least_frames
 from lgcvd.errors import UserError
@@ -223,7 +223,7 @@ def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tupl
             start = min(start, count - k)
             if picture:
                 file = Path(folder) / "clip.gif"
-                video.write_video(file, video.upscale(clip.frames[start : start + PREVIEW_FRAMES], 160), clip.fps)
+                video.write_video(file, pictures.upscale(clip.frames[start : start + PREVIEW_FRAMES], 160), clip.fps)
                 moving = gr.update(value=str(file), visible=True)
         except UserError as error:
             yield moving, status(str(error), "error"), SAME
@@ -304,13 +304,13 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
 
     def strip(window: lgcvd.Window) -> dict:
         file = folder / f"{time.monotonic_ns()}.png"
-        video.write_image(file, video.filmstrip(panels(window), window.given, columns=8))
+        pictures.write_image(file, pictures.filmstrip(panels(window), window.given, columns=8))
         return gr.update(value=str(file), visible=True)
 
     def film(window: lgcvd.Window, name: str) -> str:
         shown = panels(window)
         height = next((high for most, high in PANEL_HEIGHTS.items() if len(shown) <= most), SMALL_PANEL)
-        frames = video.panel_frames(shown, window.given, height=height)
+        frames = pictures.panel_frames(shown, window.given, height=height)
         video.write_video(folder / name, frames, material.fps)
         return str(folder / name)
 

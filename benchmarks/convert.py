@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from tqdm import trange
 
-from lgcvd.evaluation import describe_machine
+from lgcvd.machine import describe_machine
+from lgcvd.program import run_as_program
 from lgcvd.video import from_uint8, write_video
 
 CONVERTER = Path(__file__).parents[1] / "data_tools" / "folder_convert.py"
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

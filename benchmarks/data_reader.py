@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lgcvd import data
-from lgcvd.evaluation import describe_machine
+from lgcvd.machine import describe_machine
+from lgcvd.program import run_as_program
 from lgcvd.shards import Recording, write_shard
 
 FRAMES, LENGTH, BATCH = 14, 60, 8
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

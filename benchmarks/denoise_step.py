@@ -18,6 +18,7 @@ from plain import forms, interleaved, machine_line, random_model, ratio_cells
 import lgcvd
 from lgcvd import LGCVD, PRESETS
 from lgcvd.context import local_context, prediction
+from lgcvd.program import run_as_program
 
 
 def models(quick: bool) -> dict[str, LGCVD]:
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

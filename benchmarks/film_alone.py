@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 
 import lgcvd
-from lgcvd.convert import main
 from lgcvd.digits_evaluation import MEASURES, MODEL, evaluate_digits
 from lgcvd.errors import UserError
+from lgcvd.program import run_as_program
 from lgcvd.splatting import SplattingSkip
 
 
@@ -52,4 +52,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    main(run)
+    run_as_program(run)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lgcvd import MovingDigits
 from lgcvd.metrics import diversity, frechet_distance, frechet_interval, lpips, psnr, ssim, video_features
+from lgcvd.program import run_as_program
 from lgcvd.progress import progress_bar
 from lgcvd.video import from_uint8
 
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lgcvd import LGCVD, ModelConfig
 from lgcvd.blocks import Attention
 from lgcvd.checkpoints import compile_networks
-from lgcvd.evaluation import describe_machine
+from lgcvd.machine import describe_machine
 from lgcvd.motion import MotionSkip
 
 

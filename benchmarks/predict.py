@@ -19,6 +19,7 @@ from plain import forms, interleaved, machine_line, random_model, ratio_cells
 import lgcvd
 from lgcvd import LGCVD, PRESETS
 from lgcvd.digits_evaluation import evaluate_digits, sampler_table
+from lgcvd.program import run_as_program
 
 FRAMES, STEPS = 28, 10
 FEW, MANY = ("dpm++2m", STEPS), ("ddpm", 100)
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

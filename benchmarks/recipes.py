@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
 from lgcvd.digits_evaluation import BLANK, COPY, MODEL, REAL, DigitsReport, evaluate_digits
-from lgcvd.evaluation import describe_machine
-from lgcvd.video import filmstrip, write_image
+from lgcvd.machine import describe_machine
+from lgcvd.pictures import filmstrip, write_image
+from lgcvd.program import run_as_program
 
 FOUND = PRESETS["digits"]
 FOUND = replace(FOUND, train=replace(FOUND.train, iterations=10**9, single_stage=10**9, cooldown=0))
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -27,10 +27,12 @@ import lgcvd
 from lgcvd import PRESETS, SAMPLERS, VideoDenoiser
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.evaluation import of_model, open_clips
+from lgcvd.files import draft, write_json
 from lgcvd.metrics import frechet_distance, of_frames, video_features
+from lgcvd.program import run_as_program
 from lgcvd.progress import progress_bar
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
-from lgcvd.video import draft, from_uint8, write_json
+from lgcvd.video import from_uint8
 
 STEPS = (2, 4, 6, 8, 10, 15, 20, 50, 100)
 NAMES = tuple(name for name in SAMPLERS if name != "euler")
@@ -194,7 +196,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of samplers.md, samplers.png and samplers.json")
     options = parser.parse_args()
     model = random_model(replace(PRESETS["digits-64"].model, dim=8)) if options.quick else lgcvd.load(options.model)
-    shape, frames = (*model.config.image_size, model.config.channels), model.context_frames + options.frames
+    shape, frames = model.config.frame_shape, model.context_frames + options.frames
     clips = open_clips(options.data, frames=frames, clips=options.clips, seed=0, shape=shape, split=options.split)
     truth = from_uint8(torch.stack([clips.data[index] for index in clips.indices]))
 
@@ -234,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

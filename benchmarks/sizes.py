@@ -14,6 +14,7 @@ import argparse
 from lgcvd import PRESETS
 from lgcvd.config import MCVD_DIMS
 from lgcvd.matching import size_of
+from lgcvd.program import run_as_program
 
 
 def main() -> None:
@@ -34,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 from lgcvd import load, shipped_models
 from lgcvd.__main__ import main
 from lgcvd.baselines import BASELINES
+from lgcvd.program import run_as_program
 
 
 def sizes(data: str) -> dict[tuple[int, int, int], list[str]]:
@@ -25,7 +26,7 @@ def sizes(data: str) -> dict[tuple[int, int, int], list[str]]:
     for name in shipped_models():
         model = load(name)
         if model.about.data.split(":")[0] == Path(data).name:
-            found[*model.config.image_size, model.config.channels].append(name)
+            found[model.config.frame_shape].append(name)
     return found
 
 
@@ -63,7 +64,7 @@ def tabulate(options: argparse.Namespace) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="as lgcvd evaluate takes them")
     parser.add_argument("--out", type=Path, default=Path("docs") / "results")
@@ -73,4 +74,8 @@ if __name__ == "__main__":
     parser.add_argument("--sampler")
     for number in ("clips", "trajectories", "frames", "steps", "seed", "batch"):
         parser.add_argument(f"--{number}", type=int, help="the protocol's, if left out")
-    sys.exit(tabulate(parser.parse_args()))
+    return tabulate(parser.parse_args())
+
+
+if __name__ == "__main__":
+    run_as_program(run)

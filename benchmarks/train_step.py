@@ -28,7 +28,8 @@ from lgcvd import PRESETS, ModelConfig, TwoStage
 from lgcvd.checkpoints import compile_networks
 from lgcvd.cost import GB, cost_of
 from lgcvd.models import VideoDenoiser
-from lgcvd.trainer import generator_for
+from lgcvd.program import run_as_program
+from lgcvd.seeds import generator_for
 
 FORMS = ("straightforward", "lgcvd")
 
@@ -183,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -13,8 +13,6 @@ published; 10 are noted down. No TensorFlow is needed, and the checksums of all 
 
 from __future__ import annotations
 
-import argparse
-import re
 import struct
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -26,8 +24,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, new_parser
 from lgcvd.errors import UserError
+from lgcvd.files import natural_order
 from lgcvd.shards import Recording
 from lgcvd.video import fit
 
@@ -76,7 +75,7 @@ def find(given: Path) -> list[Records]:
             found = _in_tar(tars[0])
     if not found:
         raise UserError(f"{given} holds no files {{train,test}}/*{SUFFIX}: give the folder {FOLDER}, or the tar file.")
-    return sorted(found, key=lambda records: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", records.name)])
+    return sorted(found, key=lambda records: natural_order(records.name))
 
 
 def _in_folder(folder: Path) -> list[Records]:
@@ -266,9 +265,7 @@ def _crc_table() -> np.ndarray:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Convert what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--bair_dir", type=Path, required=True, help="the folder, or the tar file as it came")
     add_options(parser, image_size=SIZE)
     options = parser.parse_args(arguments)

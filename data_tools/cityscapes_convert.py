@@ -13,7 +13,6 @@ listed. A snippet is named after its first frame.
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
 import zipfile
@@ -25,7 +24,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, new_parser
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import fit
@@ -126,9 +125,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Convert what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--leftImg8bit_sequence_dir", type=Path, required=True, help="the folder, or the zip file as it came"
     )

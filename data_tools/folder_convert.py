@@ -20,7 +20,6 @@ as scaled (12 minutes of 64 x 64 pixels), is read in parts of so many, and a pie
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import unicodedata
@@ -35,7 +34,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, new_parser
 from lgcvd.data import SPLIT_NAMES
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
@@ -194,9 +193,7 @@ def load_video(name: str, path: Path, cut: Cut, start: int = 0, count: int | Non
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Convert what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--videos_dir", type=Path, required=True, help="folder of videos, GIFs or folders of frames")
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="1: gray, 3: colour")
     parser.add_argument("--fps", type=float, help="frames a second to take; all if not given")

@@ -13,7 +13,6 @@ validation.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 import tempfile
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, new_parser
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import read_pixels
@@ -39,7 +38,7 @@ Place = tuple[Path, str]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--kth_dir", type=Path, required=True, help="folder of the class folders or zip archives")
     add_options(parser)
     options = parser.parse_args(arguments)

@@ -16,7 +16,6 @@ one after it for testing.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from lgcvd.convert import SPLITS, Video, add_options, convert, main
+from lgcvd.convert import SPLITS, Video, add_options, convert, main, new_parser
 from lgcvd.data import SPLIT_NAMES
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
@@ -60,7 +59,7 @@ class Episode:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", type=Path, required=True, help="folder of meta, data and videos")
     parser.add_argument("--camera", help="which camera, if there are several")
     parser.add_argument("--episodes", default=":", metavar="FIRST:END", help="only these, END excluded (default: all)")

@@ -11,7 +11,6 @@ second: clip i of a split is the same however many are written.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lgcvd.convert import SPLITS, Video, add_options, convert, main
+from lgcvd.convert import SPLITS, Video, add_options, convert, main, new_parser
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
@@ -31,7 +30,7 @@ GENERATION = ("frames", "motion", "digits", "seed")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--npy", type=Path, help="the published file")
     kind.add_argument("--generate", nargs="+", metavar="SPLIT=COUNT", help="how many clips to make for each split")

@@ -11,7 +11,6 @@ With N training clips come N / 20 to validate and as many to test. A process mak
 
 from __future__ import annotations
 
-import argparse
 import colorsys
 import math
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, new_parser
 from lgcvd.digits import Split
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
@@ -539,7 +538,7 @@ def _recording(split: Split, seed: int, index: int, image_size: int) -> Recordin
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--clips", type=int, required=True, help="how many clips to train on")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips")
     add_options(parser)

@@ -1,6 +1,6 @@
 """Say what a data set holds, and draw a sheet of frames with a histogram of motion: to look at before training.
 
-    pip install .[convert]
+    pip install .
     python -m data_tools.summarize data/ucf101-64 --out sheet.png
 
 It takes all that training takes: an HDF5 file or a folder of them, a folder of videos, a folder with a folder for each
@@ -11,21 +11,22 @@ come from up to 100 videos of each split, evenly spaced, and of those from up to
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from lgcvd.convert import SPLITS, main
+from lgcvd.convert import SPLITS, new_parser
 from lgcvd.data import GENERATED, Videos, open_videos, split_folders
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
-from lgcvd.video import BACKGROUND, DARK, FAINT, OBSERVED, PICTURE_FPS, PREDICTED, TEXT, Colour, check_output, draft
+from lgcvd.files import check_output, draft
+from lgcvd.pictures import BACKGROUND, DARK, FAINT, OBSERVED, PREDICTED, TEXT, Colour, evenly, font
+from lgcvd.program import run_as_program
+from lgcvd.video import PICTURE_FPS
 
 SAMPLED = 100
 """Videos of a split, and frames of each, that are looked at."""
@@ -53,7 +54,7 @@ class Part:
 
     def look(self) -> None:
         """Measure shapes and motion."""
-        for video in _evenly(len(self.videos.lengths), SAMPLED):
+        for video in evenly(range(len(self.videos.lengths)), SAMPLED):
             frames = self.videos.read(video, range(min(self.videos.lengths[video], SAMPLED)))
             self.shapes.add(frames.shape[1:])
             if len(frames) > 1:
@@ -81,7 +82,7 @@ HEADER = ["split", "videos", "frames", "min / median / max", "size", "fps", "hou
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("data", metavar="PATH", help="HDF5 file, folder, or digits")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="picture to write (default: sheet.png)")
     parser.add_argument("--image_size", type=int, default=64, help="height and width of decoded videos and of digits")
@@ -150,11 +151,6 @@ def _span(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _evenly(count: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` of ``range(count)``, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()
-
-
 # ---------------------------------------------------------------------------------------------------------- pictures
 
 
@@ -162,7 +158,7 @@ def draw_sheet(title: str, parts: Sequence[Part]) -> Image.Image:
     """Frames of some videos of every split, evenly spaced in time, over the histogram of motion."""
     margin, gap, caption, head = 28, 6, 24, 44
     strips = {
-        part.split: [(_caption(part, i), _strip(part, i)) for i in _evenly(len(part.videos.lengths), ROWS)]
+        part.split: [(_caption(part, i), _strip(part, i)) for i in evenly(range(len(part.videos.lengths)), ROWS)]
         for part in parts
     }
     pictures = [cell for rows in strips.values() for _, cells in rows for _, cell in cells]
@@ -174,26 +170,26 @@ def draw_sheet(title: str, parts: Sequence[Part]) -> Image.Image:
         height += head + sum(caption + max(cell.height for _, cell in cells) + 2 * gap for _, cells in rows) + 4 * gap
     sheet = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((margin, margin), title, TEXT, _font(26), anchor="la")
+    draw.text((margin, margin), title, TEXT, font(26), anchor="la")
     top = margin + 48
     for part in parts:
         draw.rectangle((margin, top + 4, margin + 13, top + 17), COLOURS.get(part.split, PREDICTED))
         _, videos, frames, _, size, fps, hours, *_ = part.row()
         facts = f"{videos} videos   {frames} frames   {size}   {fps} fps   {hours} hours"
-        draw.text((margin + 24, top + 18), part.split, TEXT, _font(19), anchor="ls")
-        left = margin + 24 + _font(19).getlength(part.split) + 20
-        draw.text((left, top + 18), facts, FAINT, _font(15), anchor="ls")
+        draw.text((margin + 24, top + 18), part.split, TEXT, font(19), anchor="ls")
+        left = margin + 24 + font(19).getlength(part.split) + 20
+        draw.text((left, top + 18), facts, FAINT, font(15), anchor="ls")
         draw.line((margin, top + 28, width - margin, top + 28), DARK, 2)
         top += head
         for text, cells in strips[part.split]:
-            draw.text((margin, top + caption - 9), _shortened(text, width - 2 * margin), TEXT, _font(14), anchor="ls")
+            draw.text((margin, top + caption - 9), _shortened(text, width - 2 * margin), TEXT, font(14), anchor="ls")
             top += caption
             for column, (number, cell) in enumerate(cells):
                 left = margin + column * (across + gap)
                 sheet.paste(cell, (left, top))
                 label = str(number + 1)
-                draw.rectangle((left, top, left + 8 + _font(11).getlength(label), top + 15), BACKGROUND)
-                draw.text((left + 4, top + 8), label, FAINT, _font(11), anchor="lm")
+                draw.rectangle((left, top, left + 8 + font(11).getlength(label), top + 15), BACKGROUND)
+                draw.text((left + 4, top + 8), label, FAINT, font(11), anchor="lm")
             top += max(cell.height for _, cell in cells) + 2 * gap
         top += 4 * gap
     sheet.paste(chart, (margin, top))
@@ -207,7 +203,7 @@ def _caption(part: Part, video: int) -> str:
 
 def _strip(part: Part, video: int) -> list[tuple[int, Image.Image]]:
     """Frames of a video with their numbers, evenly spaced from the first to the last."""
-    times = _evenly(part.videos.lengths[video], COLUMNS)
+    times = evenly(range(part.videos.lengths[video]), COLUMNS)
     return [(t, _cell(part.videos.read(video, range(t, t + 1))[0])) for t in times]
 
 
@@ -223,11 +219,9 @@ def _cell(frame: np.ndarray) -> Image.Image:
 
 def _motion_chart(parts: Sequence[Part], width: int) -> Image.Image:
     """Histogram of motion, a colour for each split."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("Drawing the sheet needs Matplotlib: pip install .[convert]") from None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     background, text, faint = (np.array(colour) / 255 for colour in (BACKGROUND, TEXT, FAINT))
     figure = Figure(figsize=(width / 100, 2.9), dpi=100, facecolor=background, layout="constrained")
     axes = figure.add_subplot(facecolor=background)
@@ -257,15 +251,10 @@ def _motion_chart(parts: Sequence[Part], width: int) -> Image.Image:
 
 def _shortened(text: str, width: int) -> str:
     """Cut in front to fit."""
-    while _font(14).getlength(text) > width:
+    while font(14).getlength(text) > width:
         text = "…" + text[2:]
     return text
 
 
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
 if __name__ == "__main__":
-    main(run)
+    run_as_program(run)

@@ -19,7 +19,9 @@ import lgcvd
 from lgcvd.__main__ import main as command_line
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.examples import write_examples
-from lgcvd.video import filmstrip, read_clip, write_image
+from lgcvd.pictures import filmstrip, write_image
+from lgcvd.program import run_as_program
+from lgcvd.video import read_clip
 
 TASKS = {
     "predict": ["--frames", "12"],
@@ -84,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -19,6 +19,7 @@ from tqdm import trange
 
 from lgcvd.digit_classifier import CELL, DigitClassifier, cell_centres, recognised
 from lgcvd.digits import CANVAS, DIGIT, MovingDigits, mnist_digits
+from lgcvd.program import run_as_program
 from lgcvd.video import from_uint8
 
 SPREAD = 5.0
@@ -146,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

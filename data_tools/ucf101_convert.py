@@ -13,13 +13,12 @@ for validation.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, new_parser
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import read_pixels
@@ -32,7 +31,7 @@ USUAL_FRAMES = 186
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--ucf_dir", type=Path, required=True, help="folder of the class folders")
     parser.add_argument("--splits_dir", type=Path, required=True, help="folder of trainlist01.txt ...")
     parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the official splits")

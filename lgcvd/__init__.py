@@ -15,7 +15,8 @@ from lgcvd.models import LGCVD, MODELS
 from lgcvd.objective import BlockMasking, SingleStage, TwoStage
 from lgcvd.rollout import MEMORIES, Inverted, Noised, Window, predict, rollout
 from lgcvd.run_folder import Validation, watch
-from lgcvd.sampling import SAMPLERS, Sampling, sample, seeded
+from lgcvd.sampling import SAMPLERS, Sampling, sample
+from lgcvd.seeds import seeded
 from lgcvd.trainer import TrainStep, train
 
 __all__ = [

@@ -21,12 +21,17 @@ from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
 from lgcvd.data import described
 from lgcvd.errors import UserError
+from lgcvd.files import draft, write_json
+from lgcvd.machine import describe_machine
 from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
-from lgcvd.trainer import TrainStep, differences, filled, generator_for, train
-from lgcvd.video import draft, from_uint8, write_json
+from lgcvd.seeds import generator_for
+from lgcvd.settings import differences, filled
+from lgcvd.statistics import bootstrap_interval
+from lgcvd.trainer import TrainStep, train
+from lgcvd.video import from_uint8
 
 COPY = "copy last frame"
 BATCH = 8
@@ -252,8 +257,6 @@ def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float)
 
 
 def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, budget: Budget, k: int) -> None:
-    from lgcvd.evaluation import bootstrap_interval, describe_machine
-
     def told(values: np.ndarray, decimals: int, sign: str = "") -> str:
         """The mean over clips and frames, with its 95 % bootstrap interval over clips."""
         values = values.mean(1)

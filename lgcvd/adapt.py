@@ -13,18 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgcvd import metrics, video
+from lgcvd import metrics, pictures, video
 from lgcvd.baselines import copy_last_frame
 from lgcvd.checkpoints import write
 from lgcvd.config import TrainConfig
 from lgcvd.context import TaskMix
 from lgcvd.data import VideoFiles, Videos, Windows, videos_below
 from lgcvd.errors import UserError
+from lgcvd.files import check_place, draft_folder, write_json
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import objective_of
 from lgcvd.rollout import predict
 from lgcvd.run_folder import Validation, spread
-from lgcvd.trainer import TrainStep, generator_for, train
+from lgcvd.seeds import generator_for
+from lgcvd.trainer import TrainStep, train
 
 RECIPE = TrainConfig(
     iterations=10**9,  # as many as the time allows
@@ -267,17 +269,17 @@ class Adaptation:
             "kept": self.best_iteration,
             "scores": scores,
         }
-        with video.draft_folder(folder) as part:
+        with draft_folder(folder) as part:
             write(self.best, part, self.about(folder.name))
-            video.write_video(part / "held-out.mp4", video.panel_frames(films, k), fps)
-            video.write_image(part / "held-out.png", video.filmstrip(films, k))
-            video.write_json(part / RECORD, record)
+            video.write_video(part / "held-out.mp4", pictures.panel_frames(films, k), fps)
+            pictures.write_image(part / "held-out.png", pictures.filmstrip(films, k))
+            write_json(part / RECORD, record)
         return scores
 
 
 def check_folder(folder: Path) -> None:
     """Raise ``UserError`` unless ``folder`` is new, empty, or an earlier adaptation: to be called before long work."""
-    video.check_place(folder / RECORD)
+    check_place(folder / RECORD)
     if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
         raise UserError(f"{folder} holds something else than an adapted model: choose another folder.")
 
@@ -295,9 +297,9 @@ def table(scores: dict[str, dict[str, float]]) -> str:
 
 def _mix(known: Sequence[str]) -> TaskMix:
     """The tasks of a training that keeps what a model knows."""
-    shares = dict.fromkeys(asdict(TaskMix()), 0.0) | dict.fromkeys(known, (1 - PREDICTION_SHARE) / len(known))
+    shares = {"prediction": 0.0} | dict.fromkeys(known, (1 - PREDICTION_SHARE) / len(known))
     shares["prediction"] += PREDICTION_SHARE
-    return TaskMix(**shares)
+    return TaskMix.of(**shares)
 
 
 def _predict(model: VideoDenoiser, observed: Tensor, frames: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from lgcvd.blocks import Attention
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.video import heat_map
+from lgcvd.pictures import heat_map
 
 
 class _Recorder(TorchFunctionMode):

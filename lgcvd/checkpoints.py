@@ -7,7 +7,6 @@ import io
 import json
 import textwrap
 from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -16,10 +15,10 @@ from safetensors import SafetensorError
 from lgcvd.config import DEFAULT_MODEL, ModelConfig
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
+from lgcvd.files import ASSETS, draft_folder
 from lgcvd.models import MODELS, build
-from lgcvd.video import draft_folder
 
-SHIPPED = files("lgcvd") / "assets" / "models"
+SHIPPED = ASSETS / "models"
 FILES = ("config.json", "model.safetensors")
 
 
@@ -36,7 +35,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = F
     Raises ``UserError`` with the remedy when there is no such model or its files are incomplete or foreign.
     """
     name = str(name)
-    folder = Path(str(SHIPPED / name)) if name in shipped_models() else Path(name)
+    folder = SHIPPED / name if name in shipped_models() else Path(name)
     if not folder.is_dir():
         folder = _download(name)
     if not (folder / FILES[1]).is_file() and (folder / "model" / FILES[1]).is_file():

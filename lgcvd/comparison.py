@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from lgcvd.errors import UserError
-from lgcvd.evaluation import bootstrap_interval, read_results
+from lgcvd.evaluation import read_results
+from lgcvd.files import draft
 from lgcvd.protocols import PAIRWISE
-from lgcvd.trainer import differences
-from lgcvd.video import draft
+from lgcvd.settings import differences
+from lgcvd.statistics import paired_test
 
 COLUMNS = {
     ("psnr", "mean"): ("PSNR, dB, mean", "{:.2f}", max),
@@ -186,26 +187,6 @@ class Comparison:
         if len(machines) > 1:
             notes.append("The seconds are of different machines: do not compare them.")
         return notes
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """A mean difference over clips."""
-
-    difference: float
-    low: float
-    high: float
-    """95 % bootstrap interval."""
-    p: float
-    """How often random signs of the differences give as large a mean."""
-
-
-def paired_test(a: np.ndarray, b: np.ndarray, flips: int = 10_000) -> PairedTest:
-    """``a - b`` for the same clips (n,): the mean, its interval, and a sign-flip permutation test; always the same."""
-    difference = a - b
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(flips, len(difference)))
-    as_large = np.abs(signs @ difference) >= abs(difference.sum()) * (1 - 1e-9)
-    return PairedTest(float(difference.mean()), *bootstrap_interval(difference), (1 + as_large.sum()) / (1 + flips))
 
 
 def compare(paths: Sequence[Path]) -> Comparison:

@@ -8,20 +8,12 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
+from lgcvd.seeds import checked_seed
 
-MAX_SEED = 2**53
-"""A thousand times as much is what torch still takes."""
 DEFAULT_MODEL = "robot-pushing"
 """The shipped model that is taken where none is named."""
 Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
 Precision = Literal["float32", "bfloat16", "float16"]
-
-
-def checked_seed(seed: int) -> int:
-    """``seed``, if it can be one: torch would take -1 for another number, and fail at numbers that are too large."""
-    if not 0 <= seed < MAX_SEED:
-        raise UserError(f"seed must be at least 0 and below {MAX_SEED}, not {seed}.")
-    return seed
 
 
 def _check_choices(config: object) -> None:
@@ -130,6 +122,11 @@ class ModelConfig:
     def clip_frames(self) -> int:
         """T = K + N."""
         return self.context_frames + self.new_frames
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """H, W, C."""
+        return (*self.image_size, self.channels)
 
     @property
     def output_frames(self) -> int:

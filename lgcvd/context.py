@@ -115,6 +115,11 @@ class TaskMix:
         if min(weights) < 0 or max(weights) == 0:
             raise UserError(f"the shares of the tasks must not be negative, and one must be positive, not {weights}.")
 
+    @classmethod
+    def of(cls, **shares: float) -> TaskMix:
+        """A mix of these tasks and no others."""
+        return cls(**{field.name: 0.0 for field in fields(cls)} | shares)
+
     @property
     def trained(self) -> tuple[str, ...]:
         """Names of the tasks that have a share."""

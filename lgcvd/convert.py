@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lgcvd.errors import UserError
+from lgcvd.files import check_place, place_of, write_json
+from lgcvd.program import run_as_program
 from lgcvd.progress import progress_bar
 from lgcvd.shards import Layout, Recording, open_shards, write_shard
-from lgcvd.video import check_place, place_of, write_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -52,6 +53,13 @@ class Video:
     input, which is skipped and listed at the end."""
     frames: int
     """How many there will be, as far as that is known beforehand: for the space check, and to fill shards."""
+
+
+def new_parser(about: str) -> argparse.ArgumentParser:
+    """The parser of a converter whose docstring is ``about``. Names are given in full: a prefix may get another end."""
+    return argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, image_size: int = 64) -> None:
@@ -117,15 +125,8 @@ def convert(
 
 
 def main(run: Callable[[], int]) -> None:
-    """Run a converter as a program: exit code 2 and a sentence for what the user can mend, 130 for Ctrl-C."""
-    try:
-        sys.exit(run())
-    except UserError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is missing", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    """Run a converter as a program."""
+    run_as_program(run, "stopped; the same command goes on with what is missing")
 
 
 def _plan(videos: Sequence[Video], out_dir: Path, most_videos: int, most_frames: int) -> dict[Path, list[Video]]:

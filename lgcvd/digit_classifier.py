@@ -8,7 +8,6 @@ other. So a prediction's share is to be read beside the share of real frames.
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from itertools import permutations
 
 import torch
@@ -17,8 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lgcvd.digits import CANVAS, MAX_STEP
+from lgcvd.files import ASSETS
 
-WEIGHTS = files("lgcvd") / "assets" / "digit_classifier.safetensors"
+WEIGHTS = ASSETS / "digit_classifier.safetensors"
 CELL = 4
 """Side of a cell of the score map in pixels of the 64 x 64 canvas."""
 THRESHOLD = 0.4
@@ -58,7 +58,7 @@ class DigitClassifier(nn.Module):
 def shipped_classifier() -> DigitClassifier:
     """The trained network, in eval mode."""
     classifier = DigitClassifier()
-    classifier.load_state_dict({name: value.float() for name, value in load_file(str(WEIGHTS)).items()})
+    classifier.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return classifier.eval()
 
 

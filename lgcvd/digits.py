@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lgcvd.errors import UserError
+from lgcvd.files import ASSETS
 
 Split = Literal["train", "validation", "test"]
 Motion = Literal["reflect", "stochastic"]
@@ -26,7 +26,7 @@ def mnist_digits(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
     5,000 digits, 500 a class, ship with the package: 400 a class to train, 50 to validate, 50 to test.
     """
-    with np.load(files("lgcvd") / "assets" / "mnist_digits.npz") as shipped:
+    with np.load(ASSETS / "mnist_digits.npz") as shipped:
         images, labels = shipped["images"], shipped["labels"]
     place = {"train": slice(0, 400), "validation": slice(400, 450), "test": slice(450, 500)}[split]
     shuffled = np.random.default_rng(0).permutation(len(labels))

@@ -12,18 +12,21 @@ import torch
 from torch import Tensor
 
 from lgcvd.baselines import blank_frame, copy_last_frame
-from lgcvd.config import checked_seed
 from lgcvd.digit_classifier import IN_PLACE, recognised
 from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
-from lgcvd.evaluation import bootstrap_interval, describe_machine
+from lgcvd.files import draft, write_json
+from lgcvd.machine import describe_machine
 from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
+from lgcvd.pictures import filmstrip, write_image
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.protocols import SAMPLING
 from lgcvd.rollout import rollout
 from lgcvd.sampling import Sampling
-from lgcvd.video import draft, filmstrip, from_uint8, write_image, write_json
+from lgcvd.seeds import checked_seed
+from lgcvd.statistics import bootstrap_interval
+from lgcvd.video import from_uint8
 
 BATCH = 16
 """Clips that are predicted together; fixed, because the noise is drawn for a whole batch."""

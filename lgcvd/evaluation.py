@@ -7,7 +7,6 @@ each trajectory. Each finished clip is a file beside the result, so that nothing
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import time
 import warnings
@@ -15,7 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +24,18 @@ from torch.utils.data import Dataset
 from lgcvd import data as clip_data
 from lgcvd import metrics
 from lgcvd.baselines import BASELINES
-from lgcvd.config import checked_seed
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
+from lgcvd.files import draft, write_json
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
+from lgcvd.seeds import checked_seed, generator_for
+from lgcvd.settings import differences
 from lgcvd.shards import shard_paths
-from lgcvd.trainer import differences, generator_for
-from lgcvd.video import draft, from_uint8, write_json
+from lgcvd.statistics import bootstrap_interval
+from lgcvd.video import from_uint8
 
 Shape = tuple[int, int, int]
 """H, W, C."""
@@ -89,7 +89,7 @@ def of_model(model: VideoDenoiser, *, name: str = "", memory: str = "decay", **s
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:
         return predict(model, observed, frames, generator=generators, memory=memory, **sampling)
 
-    return Predictor(name, rolled_out, about, (*model.config.image_size, model.config.channels))
+    return Predictor(name, rolled_out, about, model.config.frame_shape)
 
 
 # --------------------------------------------------------------------------------------------------------------- data
@@ -429,22 +429,3 @@ def _short(value: float | np.ndarray | Sequence[float]) -> float | list[float]:
 def _with_interval(per_clip: np.ndarray) -> dict[str, float]:
     low, high = bootstrap_interval(per_clip)
     return {"value": _short(per_clip.mean()), "low": _short(low), "high": _short(high)}
-
-
-def bootstrap_interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
-    """95 % interval of the mean of ``values`` (n,): quantiles of the means of resamples, always the same ones."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
-    low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
-    return float(low), float(high)
-
-
-def describe_machine() -> dict[str, str | int]:
-    """Processor, threads and versions, for whoever compares times."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.is_file() else []
-    return {
-        "processor": names[0].split(":")[1].strip() if names else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "diffusers", "torchmetrics")},
-    }

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -16,12 +15,13 @@ from urllib.request import urlopen
 from lgcvd import video
 from lgcvd.digits import MovingDigits
 from lgcvd.errors import UserError
+from lgcvd.files import ASSETS, draft
 
 DIGITS = [("reflect", 2), ("reflect", 9), ("reflect", 11), ("stochastic", 3), ("stochastic", 7), ("stochastic", 10)]
 """Motion and index of the clips that are made on the fly, from digits that no training saw, apart at the start."""
-PUSHING = files("lgcvd") / "assets" / "examples"
+PUSHING = ASSETS / "examples"
 """Clips of simulated pushing."""
-DREAMED = [Path(str(files("lgcvd") / "assets" / "dreams" / f"hands-dreamed-{number}.gif")) for number in (1, 2)]
+DREAMED = [ASSETS / "dreams" / f"hands-dreamed-{number}.gif" for number in (1, 2)]
 """Clips for models of hands: robot-hands made them from nothing (data_tools/dream_examples.py)."""
 
 REPOSITORY = "YifanTian07/G1-policy-train"
@@ -90,7 +90,7 @@ def write_examples(folder: Path) -> dict[int, list[Path]]:
     They are GIF files of 64 x 64 pixels, 10 frames a second; those of one channel keep their pixels as they are.
     """
     gray, colour = [], []
-    for source in sorted(Path(str(PUSHING)).glob("*.gif")):
+    for source in sorted(PUSHING.glob("*.gif")):
         colour.append(_copied(source, folder))
     for number, (motion, index) in enumerate(DIGITS, 1):
         gray.append(folder / f"moving-digits-{number}.gif")
@@ -104,7 +104,7 @@ def write_dreams(folder: Path) -> list[Path]:
 
 
 def _copied(source: Path, folder: Path) -> Path:
-    with video.draft(folder / source.name) as part:
+    with draft(folder / source.name) as part:
         shutil.copyfile(source, part)
     return folder / source.name
 
@@ -132,29 +132,21 @@ def fetch(clip: RemoteClip) -> Iterator[int]:
     own = "take a clip of your own"
     by_hand = f"put {clip.file.name} of github.com/{REPOSITORY} at {clip.file} yourself, or {own}"
     done, digest = 0, hashlib.sha256()
-    with video.draft(clip.file, f"make room, set XDG_CACHE_HOME to another folder, or {own}") as part:
+    with draft(clip.file, f"make room, set XDG_CACHE_HOME to another folder, or {own}") as part:
         with part.open("wb") as out:
-            try:
-                for block in _blocks(f"{source}/{clip.path}", clip.size):
-                    out.write(block)
-                    done += len(block)
-                    digest.update(block)
-                    yield done
-            except _NoAnswer as error:
-                raise UserError(
-                    f"{clip.name} cannot be fetched from {host} ({error}): try again with a network, or {by_hand}."
-                ) from error
+            failed = f"{clip.name} cannot be fetched from {host}", f"try again with a network, or {by_hand}"
+            for block in _blocks(f"{source}/{clip.path}", clip.size, *failed):
+                out.write(block)
+                done += len(block)
+                digest.update(block)
+                yield done
         if (done, digest.hexdigest()) != (clip.size, clip.sha256):
             what = f"{done:,} bytes instead of {clip.size:,}" if done != clip.size else "another checksum"
             raise UserError(f"what {host} sent for {clip.name} is not that clip ({what}): try again, or {by_hand}.")
 
 
-class _NoAnswer(Exception):
-    """Nothing comes, or no more."""
-
-
-def _blocks(url: str, size: int) -> Iterator[bytes]:
-    """What is at ``url``, but not much more than ``size`` bytes of it."""
+def _blocks(url: str, size: int, failed: str, remedy: str) -> Iterator[bytes]:
+    """What is at ``url``, not much more than ``size`` bytes of it; ``UserError`` where nothing comes, or no more."""
     try:
         with urlopen(url, timeout=TIMEOUT) as answer:
             left = size + 1
@@ -162,4 +154,4 @@ def _blocks(url: str, size: int) -> Iterator[bytes]:
                 left -= len(block)
                 yield block
     except (OSError, HTTPException, ValueError) as error:  # the last one: no address
-        raise _NoAnswer(getattr(error, "reason", None) or error) from error
+        raise UserError(f"{failed} ({getattr(error, 'reason', None) or error}): {remedy}.") from error

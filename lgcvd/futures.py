@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
+from lgcvd.pictures import heat_map
 from lgcvd.rollout import Window, rollout
-from lgcvd.sampling import seeded
-from lgcvd.video import heat_map
+from lgcvd.seeds import seeded
 
 MAX_FUTURES = 64
 """More at once are refused: they are made as one batch."""

@@ -6,38 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lgcvd.errors import UserError
 from lgcvd.evaluation import Clips, Predictor
 from lgcvd.models import VideoDenoiser
+from lgcvd.pictures import NEUTRAL, OBSERVED, PREDICTED, Colour, sheet, write_image
 from lgcvd.progress import progress_bar
 from lgcvd.rollout import predict
-from lgcvd.trainer import generator_for
-from lgcvd.video import (
-    BACKGROUND,
-    DARK,
-    FAINT,
-    NEUTRAL,
-    OBSERVED,
-    PREDICTED,
-    TEXT,
-    Colour,
-    from_uint8,
-    to_uint8,
-    upscale,
-    with_border,
-    write_image,
-    write_video,
-)
+from lgcvd.seeds import generator_for
+from lgcvd.video import from_uint8, write_video
 
 TRUTH, GIVEN = "truth", "given"
-
-Cell = tuple[Tensor | None, Colour]
-"""A frame (C, H, W) in [-1, 1], None where there is none, and the colour of its border."""
 
 
 @dataclass(frozen=True)
@@ -167,36 +148,3 @@ def _strip(rows: dict[str, Tensor], given: Sequence[bool]) -> Tensor:
         for name, video in rows.items()
     ]
     return sheet(cells, [str(t + 1) for t in range(len(given))])
-
-
-def sheet(
-    rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[str] = (), title: str = "", height: int = 72
-) -> Tensor:
-    """Cells in rows and columns with their names, (3, H, W) in [-1, 1]; cells are about ``height`` pixels high.
-
-    Frames that were given have an orange border, made ones a blue one.
-    """
-    shown = next(frame for _, cells in rows for frame, _ in cells if frame is not None)
-    border, gap, margin, size = 3, 5, 14, 15
-    font = ImageFont.load_default(size)
-    cell_height, cell_width = (n + 2 * border for n in upscale(shown, height).shape[-2:])
-    gutter = margin + max(round(font.getlength(name)) for name, _ in rows) + 12
-    foot = margin + len(rows) * (cell_height + gap)
-    width = gutter + max(len(rows[0][1]) * (cell_width + gap), round(font.getlength(title))) + margin - gap
-    image = Image.new("RGB", (width, foot + 2 * margin), BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    for row, (name, cells) in enumerate(rows):
-        top = margin + row * (cell_height + gap)
-        draw.text((gutter - 12, top + cell_height / 2), name, TEXT, font, anchor="rm")
-        for column, (frame, colour) in enumerate(cells):
-            left = gutter + column * (cell_width + gap)
-            if frame is None:
-                draw.rectangle((left, top, left + cell_width - 1, top + cell_height - 1), DARK)
-                continue
-            cell = to_uint8(with_border(upscale(frame, height), colour, border)).permute(1, 2, 0).numpy()
-            image.paste(Image.fromarray(cell), (left, top))
-    for column, name in enumerate(columns):
-        middle = gutter + column * (cell_width + gap) + cell_width / 2
-        draw.text((middle, foot + margin / 2), name, FAINT, font, anchor="mm")
-    draw.text((gutter, foot + margin / 2), title, FAINT, font, anchor="lm")
-    return from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cache, reduce
-from importlib.resources import files
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-WEIGHTS = files("lgcvd") / "assets" / "metrics" / "i3d_kinetics400.safetensors"
+from lgcvd.files import ASSETS
+
+WEIGHTS = ASSETS / "metrics" / "i3d_kinetics400.safetensors"
 
 LOGITS = 400
 """Actions of Kinetics-400."""
@@ -141,5 +142,5 @@ def fold_batch_norms(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def shipped_i3d(device: torch.device) -> I3D:
     """The network with its published weights, in eval mode."""
     network = I3D()
-    network.load_state_dict(fold_batch_norms(load_file(str(WEIGHTS))))
+    network.load_state_dict(fold_batch_norms(load_file(WEIGHTS)))
     return network.to(device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)

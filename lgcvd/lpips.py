@@ -6,14 +6,15 @@ LPIPS is the squared distance of two embeddings. So a picture is embedded once, 
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-WEIGHTS = files("lgcvd") / "assets" / "metrics" / "lpips_alexnet.safetensors"
+from lgcvd.files import ASSETS
+
+WEIGHTS = ASSETS / "metrics" / "lpips_alexnet.safetensors"
 
 SMALLEST = 31
 """Side of the smallest picture that AlexNet's last max-pool still takes, in pixels."""
@@ -59,6 +60,6 @@ class LPIPS(nn.Module):
 def shipped_lpips(device: torch.device) -> LPIPS:
     """The network with its published weights, in eval mode."""
     network = LPIPS()
-    weights = load_file(str(WEIGHTS))
+    weights = load_file(WEIGHTS)
     network.load_state_dict({name.replace("lin", "lin."): value.float() for name, value in weights.items()})
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

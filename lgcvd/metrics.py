@@ -24,7 +24,8 @@ from torch import Tensor
 from lgcvd import i3d
 from lgcvd import lpips as lpips_network
 from lgcvd.errors import UserError
-from lgcvd.video import draft
+from lgcvd.files import draft
+from lgcvd.video import rgb
 
 MAX_PSNR = 100.0
 """PSNR of identical frames, in dB: it would be infinite, and one such frame would swallow every mean."""
@@ -127,7 +128,7 @@ def video_features(video: Tensor, cache: str | Path | None = None) -> Tensor:
     if cache is None:
         network = i3d.shipped_i3d(video.device)
         batches = video.split(max(1, BATCH_FRAMES // video.shape[1]))
-        return torch.cat([network(_rgb(batch).float().transpose(1, 2)) for batch in batches])
+        return torch.cat([network(rgb(batch).float().transpose(1, 2)) for batch in batches])
     files = [Path(cache) / f"i3d-{_digest(clip)}.safetensors" for clip in video]
     known = {file: logits for file in files if (logits := _read_logits(file)) is not None}
     if new := {file: clip for file, clip in zip(files, video, strict=True) if file not in known}:
@@ -204,7 +205,7 @@ def look(frames: Tensor) -> Tensor:
     if min(frames.shape[-2:]) < lpips_network.SMALLEST:
         side = lpips_network.SMALLEST
         raise UserError(f"LPIPS needs frames of at least {side} x {side} pixels, not {tuple(frames.shape[-2:])}.")
-    return lpips_network.shipped_lpips(frames.device)(_rgb(frames))
+    return lpips_network.shipped_lpips(frames.device)(rgb(frames))
 
 
 def pixels(frames: Tensor) -> Tensor:
@@ -292,12 +293,8 @@ def _frame_batches(frames: Tensor, at_once: int) -> Iterator[Tensor]:
     return (batch.float() for batch in frames.split(max(1, at_once // frames[0, 0].numel())))
 
 
-def _rgb(frames: Tensor) -> Tensor:
-    return frames.expand(*frames.shape[:-3], 3, *frames.shape[-2:])
-
-
 def _gray(frames: Tensor) -> Tensor:
-    return torch.einsum("bchw,c->bhw", _rgb(frames), frames.new_tensor(LUMA))[:, None]
+    return torch.einsum("bchw,c->bhw", rgb(frames), frames.new_tensor(LUMA))[:, None]
 
 
 def _digest(video: Tensor) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,15 +17,18 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lgcvd import video
+from lgcvd import pictures, video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
 from lgcvd.errors import UserError
+from lgcvd.files import draft, write_json
+from lgcvd.machine import describe_machine, git_revision
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Objective
 from lgcvd.rollout import predict
-from lgcvd.trainer import TrainStep, generator_for, settings_of
+from lgcvd.seeds import generator_for
+from lgcvd.trainer import TrainStep, settings_of
 
 LEVELS = (1.0, 0.75, 0.5, 0.25)
 """Noise levels of the validation loss, as shares of the diffusion's length."""
@@ -62,7 +64,7 @@ class Validation:
         for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
                 t = round(level * (model.schedule.steps - 1))
-                only = TaskMix(**dict.fromkeys(asdict(TaskMix()), 0.0) | {task: 1.0})
+                only = TaskMix.of(**{task: 1.0})
                 objective = replace(
                     self.objective, tasks=only, times=lambda batch, steps, generator, t=t: torch.full((batch,), t)
                 )
@@ -171,7 +173,7 @@ class _Record:
         reached = step.iteration - 1
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = settings_of(step.model.config, self.config, self.data)
-        video.write_json(self.folder / "config.json", settings)
+        write_json(self.folder / "config.json", settings)
         with (self.folder / "commands.txt").open("a") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")
         self.log(f"{'begun' if reached == 0 else f'going on after iteration {reached}'}: {how_it_was_started()}")
@@ -223,10 +225,10 @@ class _Record:
 
     def _show(self, samples: list[tuple[Tensor, Tensor]], step: TrainStep) -> None:
         k = step.model.context_frames
-        strips = [video.filmstrip({"truth": truth, "prediction": predicted}, k) for truth, predicted in samples]
+        strips = [pictures.filmstrip({"truth": truth, "prediction": predicted}, k) for truth, predicted in samples]
         strip = torch.cat(strips, dim=1)
-        video.write_image(self.folder / "samples" / f"{step.iteration:08}.png", strip)
-        frames = video.side_by_side(*samples[0], k, height=128)
+        pictures.write_image(self.folder / "samples" / f"{step.iteration:08}.png", strip)
+        frames = pictures.side_by_side(*samples[0], k, height=128)
         movie = self.folder / "samples" / f"{step.iteration:08}.gif"
         video.write_video(movie, frames, video.PICTURE_FPS)
         if self.board:
@@ -234,7 +236,7 @@ class _Record:
             _add_gif(self.board, "prediction", movie.read_bytes(), frames.shape[-2:], step.iteration)
 
     def _draw(self) -> None:
-        with video.draft(self.folder / "curves.png") as part:
+        with draft(self.folder / "curves.png") as part:
             curves(self.folder).savefig(part, dpi=110)
 
 
@@ -251,32 +253,16 @@ def _rows_until(path: Path, header: str, iteration: int):
     lines = path.read_text().splitlines(keepends=True)[1:] if path.exists() and iteration else []
     whole = (line for line in lines if line.endswith("\n") and line.split(",")[0].isdigit())
     kept = [line for line in whole if int(line.split(",")[0]) <= iteration]
-    with video.draft(path) as part:
+    with draft(path) as part:
         part.write_text("".join([f"{header}\n", *kept]))
     return path.open("a", buffering=1)
 
 
 def how_it_was_started() -> str:
     """Command, git revision, versions and machine, in one line."""
-    from lgcvd.evaluation import describe_machine
-
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
     processes = dist.get_world_size() if dist.is_initialized() else 1
     return f"{shlex.join(sys.argv)} | revision {git_revision()} | {processes} processes, {machine}"
-
-
-def git_revision() -> str:
-    """Of the checkout that lgcvd runs from, "+" when it has changes; "unknown" outside of one."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    with suppress(OSError, subprocess.CalledProcessError):
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    return "unknown"
 
 
 def curves(folder: Path):

@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lgcvd.config import checked_seed
 from lgcvd.context import ABSENT, Context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
@@ -30,11 +29,6 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 Predict = Callable[[Tensor, int], Tensor]
 """(x_t, t) -> the clean clip that the model sees in x_t."""
-
-
-def seeded(*seeds: int) -> list[torch.Generator]:
-    """A generator a seed: give ``sample`` and ``rollout`` one for each clip of a batch."""
-    return [torch.Generator().manual_seed(checked_seed(seed)) for seed in seeds]
 
 
 def randn(like: Tensor, generator: Generators) -> Tensor:

@@ -41,7 +41,8 @@ import h5py
 import numpy as np
 
 from lgcvd.errors import UserError
-from lgcvd.video import MAX_PIXELS, draft
+from lgcvd.files import draft
+from lgcvd.video import MAX_PIXELS
 
 Layout = Literal["array", "frames"]
 

@@ -6,13 +6,12 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -25,11 +24,14 @@ from lgcvd.context import TaskMix
 from lgcvd.cost import told_when_too_large
 from lgcvd.data import described
 from lgcvd.errors import UserError
+from lgcvd.files import draft
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.paths import learn_paths
+from lgcvd.seeds import generator_for, global_seed
+from lgcvd.settings import differences, filled
 from lgcvd.splatting import SplattingSkip
-from lgcvd.video import draft, from_uint8
+from lgcvd.video import from_uint8
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -140,7 +142,7 @@ def train(
         losses, task_losses, norms = {}, {}, {}
         with (
             told_when_too_large(model.config, config, accelerator.device, share.of),
-            _global_seed(accelerator.device, config.seed, iteration, share.rank),
+            global_seed(accelerator.device, config.seed, iteration, share.rank),
         ):
             for stage, loss, of_tasks in _stages(accelerator, run_stage, optimizer, micro):
                 losses[stage] = loss
@@ -261,23 +263,6 @@ def any_process(flag: bool) -> bool:
     return bool(flags)
 
 
-def generator_for(*key: int) -> torch.Generator:
-    """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one."""
-    return torch.Generator().manual_seed(_seed(key))
-
-
-def _seed(key: tuple[int, ...]) -> int:
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-@contextmanager
-def _global_seed(device: torch.device, *key: int) -> Iterator[None]:
-    """The same for what knows no generator, such as dropout; outside, torch's random numbers go on as they would."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(_seed(key))
-        yield
-
-
 def learning_rate(config: TrainConfig, iteration: int) -> float:
     """The rate at an iteration (from 1): a linear warm-up, constant or half a cosine, a linear cooldown towards 0."""
     done, left = (iteration - 1) / config.iterations, config.iterations + 1 - iteration
@@ -391,24 +376,6 @@ class _State:
 def _falls(train: dict) -> int:
     """The iteration after which the rate falls, and a run depends on where it ends."""
     return 0 if train["schedule"] == "cosine" else train["iterations"] - train["cooldown"]
-
-
-def filled(settings: dict, defaults: dict) -> dict:
-    """``settings`` with the ``defaults`` of what they lack, at every depth."""
-    both = {key: filled(settings[key], value) for key, value in defaults.items() if isinstance(value, dict)}
-    return defaults | settings | both
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """What the settings ``new`` have other than ``old``, a line each."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {a} there, {b} here")
-    return found
 
 
 def _warmed_ema(decay: float):

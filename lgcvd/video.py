@@ -1,17 +1,12 @@
-"""The boundary: files and uint8 outside, videos in [-1, 1] inside. Reading, writing, and pictures to look at."""
+"""The boundary: files and uint8 outside, videos in [-1, 1] inside."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import tempfile
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -19,10 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from lgcvd.errors import UserError
+from lgcvd.files import check_output, draft, natural_order
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -43,24 +39,6 @@ webp_pipe,bmp_pipe,tiff_pipe,mp3,wav,flac,aac"
 VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 """What is taken for a video when a folder is searched."""
 WRITERS = (".mp4", ".gif")
-
-REAL_ROWS = {"truth", "clip"}
-"""Rows of a filmstrip that hold no predicted frames."""
-
-Given = int | Sequence[bool]
-"""Which frames of a video the model was given: the first so many, or a truth value for each."""
-
-Colour = tuple[int, int, int]
-OBSERVED: Colour = (230, 159, 0)
-PREDICTED: Colour = (86, 180, 233)
-"""Orange and sky blue: told apart with any colour vision (Okabe and Ito 2008)."""
-NEUTRAL: Colour = (96, 102, 114)
-BACKGROUND: Colour = (18, 20, 26)
-DARK: Colour = (28, 31, 39)
-TEXT: Colour = (214, 218, 226)
-FAINT: Colour = (138, 145, 158)
-HEAT: tuple[Colour, ...] = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Of 0, 1/4, ... 1 in a heat map: their brightness rises evenly, so that it reads in gray too."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +78,16 @@ def from_uint8(frames: Tensor) -> Tensor:
 def to_uint8(video: Tensor) -> Tensor:
     """[-1, 1] (clipped) -> uint8 in [0, 255]."""
     return ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+def rgb(video: Tensor) -> Tensor:
+    """(..., C, H, W) -> (..., 3, H, W)."""
+    return video.expand(*video.shape[:-3], 3, *video.shape[-2:])
+
+
+def picture_of(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [-1, 1] -> uint8 (H, W, 3)."""
+    return to_uint8(rgb(image.detach().cpu())).permute(1, 2, 0).numpy()
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -191,7 +179,7 @@ def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
     if not paths:
         raise UserError(f"the folder {folder} has no pictures ({', '.join(PICTURES)}): give a folder of frames.")
-    order = sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name.lower())])
+    order = sorted(paths, key=lambda path: natural_order(path.name.lower()))
     for index, path in enumerate(order):
         yield index / fps, partial(open_picture, path, path)
 
@@ -400,46 +388,16 @@ def fit(image: Image.Image, image_size: tuple[int, int], channels: int) -> np.nd
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def check_output(path: str | Path, kinds: Sequence[str] = WRITERS) -> Path:
-    """The path, if its suffix is one of ``kinds`` and its place can be written: to be called before long work."""
-    path = Path(path)
-    if path.suffix.lower() not in kinds:
-        raise UserError(f"{str(path)!r} names no kind of file that can be written: end it in {' or '.join(kinds)}.")
-    check_place(path)
-    return path
-
-
-def place_of(path: Path) -> Path:
-    """The nearest folder above ``path`` that exists."""
-    return next(folder for folder in path.absolute().parents if folder.exists())
-
-
-def check_place(path: Path) -> None:
-    """Raise ``UserError`` unless a file can be written at ``path``: to be called before long work."""
-    try:
-        with tempfile.TemporaryFile(dir=place_of(path)):
-            pass
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place.") from error
-
-
 def write_video(path: str | Path, video: Iterable[Tensor], fps: float) -> None:
     """Write frames (C, H, W) in [-1, 1] as H.264 MP4 that plays everywhere, or as GIF, by the suffix.
 
     ``video`` is a tensor (T, C, H, W) or any iterable of frames, of which one at a time is held. The file appears once
     it is whole.
     """
-    path = check_output(path)
-    pictures = map(_picture, video)
+    path = check_output(path, WRITERS)
+    pictures = map(picture_of, video)
     with draft(path) as part:
         (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(part, pictures, fps)
-
-
-def write_image(path: str | Path, image: Tensor) -> None:
-    """Write (C, H, W) in [-1, 1] as PNG."""
-    path = check_output(path, (".png",))
-    with draft(path) as part:
-        Image.fromarray(_picture(image)).save(part)
 
 
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
@@ -469,220 +427,3 @@ def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
     ends = [round(100 * (i + 1) / fps) for i in range(len(frames))]  # GIF counts in 1/100 s: do not let errors add up
     durations = [10 * max(2, b - a) for a, b in pairwise([0, *ends])]  # browsers slow down shorter frames
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
-
-
-@contextmanager
-def draft(path: Path, remedy: str = "choose another place") -> Iterator[Path]:
-    """A file beside ``path`` that takes its place when all went well, and goes when not.
-
-    ``remedy``: what the ``UserError`` tells to do where it cannot be written.
-    """
-    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-@contextmanager
-def draft_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` whose files go there, in the place of old ones, when all went well."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
-            yield Path(part)
-            folder.mkdir(exist_ok=True)
-            for file in Path(part).iterdir():
-                os.replace(file, folder / file.name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror or error}): choose another place.") from error
-
-
-def write_json(path: Path, content: object) -> None:
-    """``content`` as a JSON file, whole or not at all."""
-    with draft(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
-
-
-# --------------------------------------------------------------------------------------------------------- pictures
-
-
-def upscale(video: Tensor, height: int) -> Tensor:
-    """(..., C, H, W) enlarged by the whole factor that comes nearest to ``height``, pixel by pixel.
-
-    No smoothing: a model's frames are a few dozen pixels high, and blur that the screen adds would pass for its own.
-    """
-    factor = max(1, round(height / video.shape[-2]))
-    return video.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-
-
-def with_border(video: Tensor, colour: Colour, width: int) -> Tensor:
-    """(..., C, H, W) in [-1, 1] -> (..., 3, H + 2 width, W + 2 width), framed in an RGB colour of [0, 255]."""
-    video = _rgb(video)
-    *leading, _, height, across = video.shape
-    framed = from_uint8(torch.tensor(colour)).to(video)[:, None, None]
-    framed = framed.expand(*leading, 3, height + 2 * width, across + 2 * width).clone()
-    framed[..., width : width + height, width : width + across] = video
-    return framed
-
-
-def side_by_side(
-    truth: Tensor | None,
-    prediction: Tensor,
-    context_frames: Given,
-    labels: tuple[str, str] = ("truth", "prediction"),
-    height: int = 320,
-) -> Tensor:
-    """Both videos (T, C, H, W) in one, (T, 3, H', W'), all in [-1, 1]; see ``side_by_side_frames``."""
-    return torch.stack(list(side_by_side_frames(truth, prediction, context_frames, labels, height)))
-
-
-def side_by_side_frames(
-    truth: Tensor | None,
-    prediction: Tensor,
-    context_frames: Given,
-    labels: tuple[str, str] = ("truth", "prediction"),
-    height: int = 320,
-) -> Iterator[Tensor]:
-    """``panel_frames`` of what is real and what was made; of that alone where ``truth`` is None."""
-    real = {} if truth is None else {labels[0]: truth[: len(prediction)]}
-    return panel_frames(real | {labels[1]: prediction}, context_frames, {labels[0]}, height)
-
-
-def panel_frames(
-    panels: dict[str, Tensor], context_frames: Given, real: Collection[str] = REAL_ROWS, height: int = 320
-) -> Iterator[Tensor]:
-    """The frames of several videos (T, C, H, W) beside each other, one by one, (3, H', W') in [-1, 1].
-
-    Panels are about ``height`` pixels high. Frames of the context have an orange border, new ones a blue one, but for
-    the panels that ``real`` names. Where a video ends before the longest, its panel is dark and says so.
-    """
-    longest = max(panels.values(), key=len)
-    total, observed = len(longest), _mask(context_frames, len(longest))
-    border, gap, bar = 6, 20, 4
-    panel_height, panel_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
-    size, top = 18, 2 * gap + 6
-    foot = top + panel_height + gap
-    canvas = Image.new("RGB", (len(panels) * (panel_width + gap) + gap, foot + gap + 24), BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    lefts = [gap + column * (panel_width + gap) for column in range(len(panels))]
-    for left, label in zip(lefts, panels, strict=True):
-        draw.text((left, top - 12), label, TEXT, _font(size), anchor="ls")
-
-    right = canvas.width - gap
-    draw.rectangle((gap, foot, right, foot + bar - 1), DARK)
-    for index in range(total):
-        state, colour = ("observed", OBSERVED) if observed[index] else ("predicted", PREDICTED)
-        x0, x1 = (gap + (right - gap) * n / total for n in (index, index + 1))
-        ImageDraw.Draw(canvas).rectangle((x0, foot, x1, foot + bar - 1), colour)
-        image = canvas.copy()
-        draw = ImageDraw.Draw(image)
-        for left, (name, video) in zip(lefts, panels.items(), strict=True):
-            if index < len(video):
-                edge = NEUTRAL if name in real and not observed[index] else colour
-                panel = with_border(upscale(video[index], height), edge, border)
-                image.paste(Image.fromarray(_picture(panel)), (left, top))
-            else:
-                draw.rectangle((left, top, left + panel_width - 1, top + panel_height - 1), DARK)
-                place = (left + panel_width / 2, top + panel_height / 2)
-                draw.text(place, "the clip ends here", FAINT, _font(16), anchor="mm")
-        draw.text((gap, foot + bar + 20), f"frame {index + 1} of {total}", FAINT, _font(15), anchor="ls")
-        draw.text((right, foot + bar + 20), state, colour, _font(15), anchor="rs")
-        yield from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-
-
-def filmstrip(rows: dict[str, Tensor], context_frames: Given, columns: int = 10, height: int = 112) -> Tensor:
-    """Frames of several videos (T, C, H, W) under each other, (3, H', W'), all in [-1, 1].
-
-    Up to ``columns`` frames are shown: of the given ones that a film begins with the last, then evenly spaced to the
-    end of the longest video; where given ones lie among new ones, the new ones first of all. Numbers count frames from
-    1; what a video does not have stays dark. New frames have a blue border, but for the rows named in ``REAL_ROWS``.
-    """
-    longest = max(rows.values(), key=len)
-    observed = _mask(context_frames, len(longest))
-    shown = _columns(observed, columns)
-    border, gap, margin, size = 4, 8, 20, 17
-    cell_height, cell_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
-    gutter = margin + max(round(_font(size).getlength(name)) for name in [*rows, "frame"]) + 16
-    width = gutter + max(len(shown) * (cell_width + gap) - gap, 190) + margin
-    foot = margin + len(rows) * (cell_height + gap)
-    image = Image.new("RGB", (width, foot + 2 * margin + 24), BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    for row, (name, video) in enumerate(rows.items()):
-        top = margin + row * (cell_height + gap)
-        draw.text((gutter - 16, top + cell_height / 2), name, TEXT, _font(size), anchor="rm")
-        for column, index in enumerate(shown):
-            left = gutter + column * (cell_width + gap)
-            if index < len(video):
-                colour = OBSERVED if observed[index] else NEUTRAL if name in REAL_ROWS else PREDICTED
-                cell = with_border(upscale(video[index], height), colour, border)
-                image.paste(Image.fromarray(_picture(cell)), (left, top))
-            else:
-                draw.rectangle((left, top, left + cell_width - 1, top + cell_height - 1), DARK)
-    for column, index in enumerate(shown):
-        middle = gutter + column * (cell_width + gap) + cell_width / 2
-        draw.text((middle, foot + 2), str(index + 1), FAINT, _font(15), anchor="ma")
-    x = gutter
-    legend = {"observed": OBSERVED} if any(observed) else {}
-    legend |= {"predicted": PREDICTED} if rows.keys() - REAL_ROWS else {}
-    for name, colour in legend.items():
-        y = image.height - margin
-        draw.rectangle((x, y - 11, x + 11, y), colour)
-        draw.text((x + 19, y), name, FAINT, _font(15), anchor="ls")
-        x += 19 + round(_font(15).getlength(name)) + 24
-    draw.text((gutter - 16, foot + 2), "frame", FAINT, _font(15), anchor="ra")
-    return from_uint8(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-
-
-def _mask(given: Given, length: int) -> list[bool]:
-    """For each of ``length`` frames whether it was given."""
-    mask = [True] * given if isinstance(given, int) else list(given)
-    return mask[:length] + [False] * (length - len(mask))
-
-
-def _columns(observed: list[bool], columns: int) -> list[int]:
-    """Which frames a strip shows: observed ones (the last, if there are many), the rest evenly up to the last frame.
-
-    Where a film does more than go on from observed frames, these have a third of the columns, or what new ones leave.
-    """
-    length, context_frames = len(observed), [*observed, False].index(False)
-    columns, new = min(columns, length), [i for i, given in enumerate(observed) if not given]
-    if any(observed[context_frames:]):
-        given = [i for i, given in enumerate(observed) if given]
-        room = max(columns - len(new), min(len(given), columns // 3))
-        return sorted([*_evenly(new, columns - room), *_evenly(given, room)])
-    seen = min(context_frames, max(columns // 3, columns - (length - context_frames)))
-    return [*range(context_frames - seen, context_frames), *_evenly(new, columns - seen)]
-
-
-def _evenly(items: list[int], count: int) -> list[int]:
-    """So many of ``items``, from the first to the last."""
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int).tolist()]
-
-
-def heat_map(values: Tensor) -> Tensor:
-    """(..., 1, H, W) in [0, 1] -> colours (..., 3, H, W) in [-1, 1], dark to bright."""
-    colours = torch.stack([from_uint8(torch.tensor(colour)) for colour in HEAT]).to(values.device)
-    place = values.clamp(0, 1).squeeze(-3) * (len(HEAT) - 1)
-    low = place.long().clamp(max=len(HEAT) - 2)
-    return torch.lerp(colours[low], colours[low + 1], (place - low).unsqueeze(-1)).movedim(-1, -3)
-
-
-def _rgb(video: Tensor) -> Tensor:
-    """(..., C, H, W) -> (..., 3, H, W)."""
-    return video.expand(*video.shape[:-3], 3, *video.shape[-2:])
-
-
-def _picture(image: Tensor) -> np.ndarray:
-    """(C, H, W) in [-1, 1] -> uint8 (H, W, 3)."""
-    return to_uint8(_rgb(image.detach().cpu())).permute(1, 2, 0).numpy()
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)

@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import lgcvd
-from lgcvd import video
+from lgcvd import pictures, video
 from lgcvd.__main__ import main
 from lgcvd.models import build
 from lgcvd.run_folder import _Record
@@ -139,8 +139,8 @@ def test_a_phones_clip_goes_through(model: str, tmp_path: Path):
     frames = video.read_clip(out, size, 3).frames[:, :, :-64]  # without the foot
     for index, frame in enumerate(frames):
         left, right = frame.tensor_split(2, dim=-1)
-        assert (share(left, video.OBSERVED) > 0.01) == (share(right, video.OBSERVED) > 0.01) == (index < 2)
-        assert (share(left, video.NEUTRAL) > 0.01) == (share(right, video.PREDICTED) > 0.01) == (index >= 2)
+        assert (share(left, pictures.OBSERVED) > 0.01) == (share(right, pictures.OBSERVED) > 0.01) == (index < 2)
+        assert (share(left, pictures.NEUTRAL) > 0.01) == (share(right, pictures.PREDICTED) > 0.01) == (index >= 2)
     assert strip.read_bytes().startswith(b"\x89PNG")
 
 
@@ -153,7 +153,7 @@ def test_predictions_start_where_they_are_told_and_where_the_clip_ends_its_panel
     with Image.open(out) as gif:
         size = (gif.height, gif.width)
     left = video.read_clip(out, size, 3).frames.tensor_split(2, dim=-1)[0]
-    dark = [share(frame, video.DARK) > 0.3 for frame in left]
+    dark = [share(frame, pictures.DARK) > 0.3 for frame in left]
     assert dark == [False] * 4 + [True] * 3  # frames 4 to 7 of the clip, then no more
     observed = video.to_uint8(left[0]).float()
     assert observed[:, observed.shape[1] // 2, observed.shape[2] // 2] == pytest.approx(8 * (16 + 4), abs=4)
@@ -208,7 +208,7 @@ def test_bad_options_exit_with_2_and_a_sentence(
 def test_a_clip_shorter_than_the_context_is_refused(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    video.write_image(folder / "0.png", torch.zeros(1, 8, 8))
+    pictures.write_image(folder / "0.png", torch.zeros(1, 8, 8))
     assert main(["predict", str(folder), "--model", model]) == 2
     assert "has only 1 frame, and 2 are needed: take a longer clip" in sentence(capsys)
 
@@ -223,7 +223,7 @@ def test_a_clip_cut_short_is_predicted_with_a_note(model: str, tmp_path: Path, c
 def test_ctrl_c_exits_with_130_and_leaves_nothing(
     model: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("lgcvd.video.panel_frames", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("lgcvd.commands.tasks.panel_frames", lambda *_: signal.raise_signal(signal.SIGINT))
     out = tmp_path / "out.mp4"
     assert main(["predict", str(clip), "--model", model, "--steps", "1", "--out", str(out)]) == 130
     assert sentence(capsys) == "lgcvd: stopped"
@@ -268,14 +268,14 @@ def test_every_task_has_its_verb(
     film = video.read_clip(out, size, 3).frames[:, :, :-64]  # without the foot
     if verb not in ("slowmo", "generate"):  # there the truth is not known, and the result stands alone
         film = film.tensor_split(2, dim=-1)[1]
-    assert {i for i, frame in enumerate(film) if share(frame, video.OBSERVED) > 0.01} == observed
-    assert {i for i, frame in enumerate(film) if share(frame, video.PREDICTED) > 0.01} == {*range(frames)} - observed
+    assert {i for i, frame in enumerate(film) if share(frame, pictures.OBSERVED) > 0.01} == observed
+    assert {i for i, frame in enumerate(film) if share(frame, pictures.PREDICTED) > 0.01} == {*range(frames)} - observed
     assert strip.is_file()
 
 
 def test_two_clips_are_bridged_by_the_end_of_one_and_the_beginning_of_the_other(able: str, clip: Path, tmp_path: Path):
     picture, out = tmp_path / "end.png", tmp_path / "out.gif"
-    video.write_image(picture, torch.ones(1, 20, 20))
+    pictures.write_image(picture, torch.ones(1, 20, 20))
     options = ["--second", str(picture), "--frames", "2", "--steps", "1", "--out", str(out)]
     assert main(["interpolate", str(clip), "--model", able, *options]) == 0
     with Image.open(out) as gif:

@@ -16,7 +16,6 @@ from lgcvd.__main__ import main
 from lgcvd.evaluation import (
     Evaluation,
     Predictor,
-    bootstrap_interval,
     evaluate,
     finished,
     gather,
@@ -263,13 +262,6 @@ def test_unknown_metrics_are_refused(predictor):
     for metrics in (("psnr", "beauty"), ()):
         with pytest.raises(UserError, match="metrics must be some of"):
             evaluation_of(predictor, metrics=metrics)
-
-
-def test_interval_contains_the_mean_and_shrinks_with_more_values():
-    values = np.random.default_rng(1).normal(5, 1, 400)
-    low, high = bootstrap_interval(values)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
 
 
 # ------------------------------------------------------------------------------------------------------ command line

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from lgcvd import LGCVD, Futures, UserError, futures, predict, seeded
-from lgcvd.video import HEAT, heat_map, to_uint8
+from lgcvd.pictures import HEAT, heat_map
+from lgcvd.video import to_uint8
 
 
 def test_every_future_is_what_its_seed_gives_alone(tiny_model: LGCVD, digits_clip: Tensor):

@@ -9,11 +9,11 @@ from PIL import Image
 from lgcvd import UserError, save
 from lgcvd.__main__ import main
 from lgcvd.evaluation import of_model, open_clips, read_results, worst_of
-from lgcvd.gallery import TRUTH, Gallery, sheet
+from lgcvd.gallery import TRUTH, Gallery
 from lgcvd.metrics import psnr
 from lgcvd.models import build
-from lgcvd.trainer import generator_for
-from lgcvd.video import OBSERVED, PREDICTED, from_uint8, to_uint8
+from lgcvd.seeds import generator_for
+from lgcvd.video import from_uint8
 
 SAMPLING = {"sampler": "ddpm", "steps": 2}
 
@@ -65,18 +65,6 @@ def test_what_a_model_was_not_trained_for_is_left_out(gallery, tmp_path):
         "model is left out of the infilling",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["prediction.gif"]
-
-
-def test_borders_tell_given_frames_from_made_ones():
-    frame = torch.zeros(1, 16, 16)
-    picture = to_uint8(sheet([("row", [(frame, OBSERVED), (frame, PREDICTED), (None, PREDICTED)])]))
-    colours = {tuple(pixel) for pixel in picture.flatten(1).T.tolist()}
-    assert OBSERVED in colours
-    assert PREDICTED in colours
-    made = (picture == torch.tensor(PREDICTED)[:, None, None]).all(0).nonzero()[:, 1]
-    given = (picture == torch.tensor(OBSERVED)[:, None, None]).all(0).nonzero()[:, 1]
-    assert given.max() < made.min()
-    assert made.max() - made.min() == given.max() - given.min()  # the frame that is not there has no border
 
 
 def test_models_of_two_sizes_are_refused(gallery):

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 import pytest
 
 from data_tools.mnist_digits import mnist_digits
+from lgcvd.files import ASSETS
 
-SHIPPED = files("lgcvd") / "assets" / "mnist_digits.npz"
+SHIPPED = ASSETS / "mnist_digits.npz"
 
 
 def test_shipped_digits_are_mlxtends_in_its_order():

@@ -16,7 +16,8 @@ from PIL import Image
 
 import lgcvd
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TwoStage, UserError, Validation, train, watch
-from lgcvd.run_folder import LEVELS, _Record, git_revision
+from lgcvd.machine import git_revision
+from lgcvd.run_folder import LEVELS, _Record
 from lgcvd.trainer import TrainStep, _State
 
 CONFIG = TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=8)
@@ -100,7 +101,7 @@ def test_validation_losses_repeat_and_tell_models_apart(validation: Validation, 
     clips = lgcvd.video.from_uint8(validation.clips)
     only = replace(validation.objective, times=lambda batch, *_: torch.full((batch,), 999))
     only = replace(only, tasks=lgcvd.TaskMix(0, 1, 0, 0))
-    *_, second = only(tiny_model, clips, lgcvd.trainer.generator_for(0))
+    *_, second = only(tiny_model, clips, lgcvd.seeds.generator_for(0))
     assert losses["generation", "stage2", 999] == second.loss.item()
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from lgcvd import LGCVD, PRESETS, SAMPLERS, UserError, sample
 from lgcvd.context import ABSENT, Context, local_context
 from lgcvd.models import VideoDenoiser
-from lgcvd.sampling import SPACINGS, Known, dynamic_threshold, invert, randn, seeded, spaced
+from lgcvd.sampling import SPACINGS, Known, dynamic_threshold, invert, randn, spaced
 from lgcvd.schedule import Schedule
+from lgcvd.seeds import seeded
 
 
 class Ideal(VideoDenoiser):

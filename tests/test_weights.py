@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 def check_of(name: str) -> dict:
     """What a card's head says of a short prediction."""
-    return ModelCard.load(Path(str(SHIPPED / name)) / "README.md").data["check"]
+    return ModelCard.load(SHIPPED / name / "README.md").data["check"]
 
 
 def means(check: dict, out: Path, model: str | None = None) -> dict[str, float]:
@@ -41,7 +41,7 @@ def holds(check: dict, measured: dict[str, float]) -> bool:
 @pytest.mark.parametrize("name", shipped_models())
 def test_a_card_is_one_card(name: str) -> None:
     """Once the rest of an older one stood behind it."""
-    lines = ModelCard.load(Path(str(SHIPPED / name)) / "README.md").text.splitlines()
+    lines = ModelCard.load(SHIPPED / name / "README.md").text.splitlines()
     assert [line for line in lines if line.startswith("# ")] == [f"# {name}"]
     assert sum(line.startswith("- **Measured**") for line in lines) == 1
 
@@ -85,7 +85,7 @@ def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, cap
     assert model.about.step == len(train_weights.RECIPES["moving-digits"].runs)
     assert (model.about.data, model.about.licence) == (shipped.about.data, shipped.about.licence)
     size = (tmp_path / "moving-digits" / "model.safetensors").stat().st_size
-    assert size == (Path(str(SHIPPED)) / "moving-digits" / "model.safetensors").stat().st_size
+    assert size == (SHIPPED / "moving-digits" / "model.safetensors").stat().st_size
 
 
 def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data() -> None:

@@ -11,10 +11,11 @@ from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
 from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
-from lgcvd.config import Preset, checked_seed
+from lgcvd.config import Preset
 from lgcvd.errors import UserError
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.run_folder import spread
+from lgcvd.seeds import checked_seed
 
 VariantName = tyro.extras.literal_type_from_choices(list(VARIANTS))
 

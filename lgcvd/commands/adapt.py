@@ -51,7 +51,7 @@ class Adapt:
             raise UserError(f"{self.out} is the model that is adapted, which stays as it is: choose another --out.")
         check_folder(self.out)
         model = load(self.model, find_device(self.device))
-        videos = read_clips(self.clips, (*model.config.image_size, model.config.channels), self.fps)
+        videos = read_clips(self.clips, model.config.frame_shape, self.fps)
         for _, note in videos.notes:
             print(note, file=sys.stderr)
         settings = {name: getattr(self, name) for name in ("rate", "batch_size", "seed")}

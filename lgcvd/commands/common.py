@@ -126,7 +126,7 @@ class OfTraining:
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        return (*self.model.image_size, self.model.channels)
+        return self.model.frame_shape
 
     def _changed(self, *names: str) -> dict:
         """Options that moving digits do not have, where they are set."""

@@ -60,8 +60,7 @@ class Distill:
         steps_of_rounds = rounds(self.first, self.last)
         model = load(self.model, find_device(self.device))
         own = endless(self.data, self.train.seed)
-        shape = (*model.config.image_size, model.config.channels)
-        clips = data.open(self.data, frames=TwoStage().clip_frames(model.config), shape=shape, **own)
+        clips = data.open(self.data, frames=TwoStage().clip_frames(model.config), shape=model.config.frame_shape, **own)
         end = time.monotonic() + 60 * (self.minutes or math.inf)
         done = distill(
             model, clips, self.train, first=self.first, last=self.last, folder=self.folder, workers=self.workers

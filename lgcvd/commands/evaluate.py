@@ -13,21 +13,13 @@ from lgcvd.baselines import BASELINES
 from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device, stop_signals
 from lgcvd.comparison import summary_line
-from lgcvd.evaluation import (
-    Evaluation,
-    count_judged,
-    describe_machine,
-    evaluate,
-    finished,
-    gather,
-    of_baseline,
-    of_model,
-)
+from lgcvd.evaluation import Evaluation, count_judged, evaluate, finished, gather, of_baseline, of_model
+from lgcvd.files import check_place
+from lgcvd.machine import describe_machine
 from lgcvd.objective import Share
 from lgcvd.progress import progress_bar
 from lgcvd.protocols import METRICS, OURS, PROTOCOLS, SAMPLING
 from lgcvd.rollout import MEMORIES
-from lgcvd.video import check_place
 
 Protocol = Literal[*PROTOCOLS]
 Metric = Literal[*METRICS]

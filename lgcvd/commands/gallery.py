@@ -13,7 +13,8 @@ from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device
 from lgcvd.errors import UserError
 from lgcvd.evaluation import of_baseline, of_model, read_results, worst_of
-from lgcvd.video import MAX_FPS, MIN_FPS, check_place
+from lgcvd.files import check_place
+from lgcvd.video import MAX_FPS, MIN_FPS
 
 
 @dataclass(frozen=True, kw_only=True)

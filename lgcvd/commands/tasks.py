@@ -18,9 +18,10 @@ from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfSampling, find_device
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
+from lgcvd.files import check_output
 from lgcvd.futures import Futures, futures
-from lgcvd.gallery import sheet
 from lgcvd.models import VideoDenoiser
+from lgcvd.pictures import NEUTRAL, filmstrip, panel_frames, sheet, write_image
 from lgcvd.rollout import MAX_FRAMES, MEMORIES, Inverted, Noised, Window
 from lgcvd.video import PICTURE_FPS, Clip
 
@@ -67,9 +68,9 @@ class Make(OfSampling):
         raise NotImplementedError
 
     def run(self) -> int:
-        video.check_output(self.out)
+        check_output(self.out, video.WRITERS)
         for picture in filter(None, (self.strip, self.attention)):
-            video.check_output(picture, (".png",))
+            check_output(picture, (".png",))
         self._check_places()
         if self.attention and not {self.local_guidance, self.memory_guidance} <= {None, 1}:
             raise UserError("--attention shows what one pass of the network reads: leave the guidance out with it.")
@@ -88,7 +89,7 @@ class Make(OfSampling):
         else:
             panels = {} if material.truth is None else {"truth": material.truth}
             panels["prediction"] = made.videos[0]
-        video.write_video(self.out, video.panel_frames(panels, film.given), material.fps)
+        video.write_video(self.out, panel_frames(panels, film.given), material.fps)
         if material.note:
             print(material.note, file=sys.stderr)
         if material.rest:
@@ -96,10 +97,10 @@ class Make(OfSampling):
         new = len(film.given) - sum(film.given)
         print(f"{self.out}: {sum(film.given)} observed frames, {new} predicted ones")
         if self.strip:
-            video.write_image(self.strip, video.filmstrip(panels, film.given))
+            write_image(self.strip, filmstrip(panels, film.given))
             print(f"{self.strip}: the same as a strip")
         if self.attention:
-            video.write_image(self.attention, pictures)
+            write_image(self.attention, pictures)
             print(f"{self.attention}: where each window reads the memory, on the last frame that it remembers")
         return 0
 
@@ -143,7 +144,7 @@ class Make(OfSampling):
                     weights.clear()
         if not pictures:
             return window, None
-        cells = [(picture, video.NEUTRAL) for picture in pictures]
+        cells = [(picture, NEUTRAL) for picture in pictures]
         return window, sheet([("read by", cells)], [f"window {n}" for n in range(1, len(cells) + 1)], height=160)
 
 

@@ -24,7 +24,8 @@ from lgcvd.models import About, VideoDenoiser, build
 from lgcvd.objective import objective_of
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.run_folder import Validation, watch
-from lgcvd.trainer import TrainStep, accelerator_for, any_process, checkpoints, differences, learn_paths_first, train
+from lgcvd.settings import differences
+from lgcvd.trainer import TrainStep, accelerator_for, any_process, checkpoints, learn_paths_first, train
 
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120

@@ -1,0 +1,43 @@
+"""Random numbers that depend on a seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from lgcvd.errors import UserError
+
+MAX_SEED = 2**53
+"""A thousand times as much is what torch still takes."""
+
+
+def checked_seed(seed: int) -> int:
+    """``seed``, if it can be one: torch would take -1 for another number, and fail at numbers that are too large."""
+    if not 0 <= seed < MAX_SEED:
+        raise UserError(f"seed must be at least 0 and below {MAX_SEED}, not {seed}.")
+    return seed
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    """A generator a seed: give ``sample`` and ``rollout`` one for each clip of a batch."""
+    return [torch.Generator().manual_seed(checked_seed(seed)) for seed in seeds]
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one."""
+    return torch.Generator().manual_seed(_seed(key))
+
+
+def _seed(key: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+@contextmanager
+def global_seed(device: torch.device, *key: int) -> Iterator[None]:
+    """The same for what knows no generator, such as dropout; outside, torch's random numbers go on as they would."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(_seed(key))
+        yield

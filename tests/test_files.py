@@ -1,0 +1,40 @@
+"""Files are whole or not there, and a place that cannot be written is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lgcvd import UserError
+from lgcvd.files import check_place, draft, draft_folder, natural_order, write_json
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        check_place,
+        lambda path: write_json(path, {}),
+        lambda path: draft(path).__enter__(),
+        lambda path: draft_folder(path).__enter__(),
+    ],
+    ids=["check_place", "write_json", "draft", "draft_folder"],
+)
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, write):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be written \(.+\): choose another place"):
+        write(tmp_path / "file" / "a")
+
+
+def test_what_breaks_off_leaves_the_old_file_and_no_half_one(tmp_path: Path):
+    path = tmp_path / "a.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, object())
+    assert path.read_text() == "[\n 1\n]\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_are_in_the_order_that_a_person_expects():
+    names = ["frame 10.png", "frame 2.png", "frame 1b.png", "frame 1.png"]
+    assert sorted(names, key=natural_order) == ["frame 1.png", "frame 1b.png", "frame 2.png", "frame 10.png"]
