@@ -539,23 +539,19 @@ CSS = """
 #examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); grid-template-rows: auto; padding: 0; }
 #examples.aside { opacity: .75; }
 #examples .caption-label { position: absolute; clip-path: inset(50%); }
-#examples.aside button.selected::after { border-color: transparent; }
 #examples img { image-rendering: pixelated; }
 #examples button.thumbnail-item { aspect-ratio: 1; height: auto; }
 #examples button.selected { border-color: #0ea5e9; box-shadow: inset 0 0 0 2px #0ea5e9; }
 #examples button.selected::after { content: ""; position: absolute; inset: 0; border: 3px solid #0ea5e9;
   border-radius: inherit; }
+#examples.aside button.selected, #examples.aside button.selected::after { border-color: transparent;
+  box-shadow: none; }
 #seen img { image-rendering: pixelated; max-height: 9rem; object-fit: contain; }
 #film video { max-height: 32rem; }
 #result.old:has(video)::before { content: "Made with earlier settings: press the blue button again.";
   font-size: .85rem; }
 #result.old > * { opacity: .45; }
 .wrap:not(:focus-within) > .options { display: none !important; }
-@media (max-width: 640px) {
-  #go { position: fixed; inset: auto 0 0; z-index: 20; padding: .6rem 1rem; background: var(--body-background-fill);
-    border-top: 1px solid var(--border-color-primary); }
-  .gradio-container { padding-bottom: 4rem; }
-}
 #status .html-container, #note .html-container, #fetching .html-container { padding: 0; }
 #fetching:not(:has(.status)) { display: none; }
 .status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: .8rem 1rem;
@@ -573,6 +569,13 @@ CSS = """
 .status.note { border: 0; background: none; padding: 0; }
 .status.note p { font-size: .85rem; }
 .status.error { border-color: #dc2626; border-left-width: .3rem; }
+@media (max-width: 640px) {
+  #go { position: fixed; inset: auto 0 0; z-index: 1000; padding: .6rem 1rem; background: var(--body-background-fill);
+    border-top: 1px solid var(--border-color-primary); }
+  .gradio-container { padding-bottom: 4rem; }
+  #result { min-height: 75vh; }
+  .status.idle { min-height: 0; }
+}
 """
 
 
@@ -723,6 +726,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                         label="Your clip: a video, GIF or picture, up to 100 MB",
                         file_types=["video", "image"],
                         height=130,
+                        elem_id="upload",
                     )
                     offer = gr.Markdown(offer_for(models[0]), elem_id="or")
                     gallery = gr.Gallery(
@@ -854,7 +858,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         task.change(on_start_of_task, [*of_clip, task, start, set_start], [*looked, set_start], **looking)
         offers = [gallery, example, more, fetching]
         model.change(on_model, model, offers, **quiet)
-        gr.on([upload.change, model.change], on_upload, [upload, model], [offer, gallery], **quiet)
+        gr.on([upload.change, model.change], on_upload, [upload, model], [offer, gallery], queue=False, **quiet)
         more.click(on_fetch, None, [more, fetching], concurrency_limit=1, **quiet).then(
             on_fetched, model, [*offers, upload, offer], **quiet
         )
