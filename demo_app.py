@@ -11,11 +11,12 @@ os.environ["NO_PROXY"] = f"{os.environ.get('NO_PROXY', '')},localhost,127.0.0.1"
 import argparse
 import html
 import logging
+import re
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,14 +31,14 @@ import lgcvd
 from lgcvd import examples, metrics, pictures, video
 from lgcvd.commands.common import find_device
 from lgcvd.commands.tasks import VERBS, Material, least_frames
+from lgcvd.context import TASKS as LAYOUTS
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
 
 MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
 MAX_FUTURES = 8
-PANEL_HEIGHTS = {2: 320, 4: 224}
-"""Number of a film's panels, up to which they are so many pixels high; more are ``SMALL_PANEL``."""
-SMALL_PANEL = 160
+PANEL, SMALL_PANEL = 320, 224
+"""Pixels that up to two panels of a film are high, and more of them."""
 MAX_UPLOAD = "100mb"
 DEFAULT_NEW_FRAMES, DEFAULT_SEED, DEFAULT_MISSING = 28, 7, "3, 6"
 MAX_SEED = 2**31
@@ -46,16 +47,16 @@ PREVIEW_SHARE = 0.2
 """Share of the time that strips, and films, of an unfinished prediction may take."""
 
 TASKS = {
-    "predict": ("Predict what comes next", "New frames"),
-    "past": ("Tell what came before", "New frames"),
-    "interpolate": ("Bridge a gap in the clip", "New frames"),
-    "infill": ("Fill in missing frames", "Frames of the clip"),
-    "slowmo": ("Slow the clip down", "Frames of the clip"),
-    "generate": ("Dream from nothing", "New frames"),
-    "animate": ("Let one frame move", "New frames"),
-    "reconstruct": ("Take the clip back to noise and restore it", "Frames of the clip"),
+    "predict": ("Predict what comes next", "New frames", "Predict"),
+    "past": ("Tell what came before", "New frames", "Tell"),
+    "interpolate": ("Bridge a gap in the clip", "New frames", "Bridge"),
+    "infill": ("Fill in missing frames", "Frames of the clip", "Fill in"),
+    "slowmo": ("Slow the clip down", "Frames of the clip", "Slow down"),
+    "generate": ("Dream from nothing", "New frames", "Dream"),
+    "animate": ("Let one frame move", "New frames", "Animate"),
+    "reconstruct": ("Take the clip back to noise and restore it", "Frames of the clip", "Restore"),
 }
-"""Name -> what it is called on the page, and what its number of frames counts."""
+"""Name -> what it is called on the page, what its number of frames counts, what its button says."""
 
 OFFER = {
     1: "Or continue one of these: three bounce, three turn at random.",
@@ -68,12 +69,15 @@ REAL_HANDS = ", two grasps of a real robot"
 HANDS_MB = sum(clip.size for clip in examples.HANDS) / 1e6
 FETCH_HANDS = f"Also two clips of real hands (downloads {HANDS_MB:.1f} MB from GitHub)"
 
-BASIC = {"copy-last-frame": "copy", "mean-frame": "mean", "blank-frame": "black", "optical-flow": "flow"}
-"""Baseline -> what it is called in films and curves."""
-ALWAYS = ("copy", "black")
+BASIC = {"copy-last-frame": "copy", "mean-frame": "average", "blank-frame": "black", "optical-flow": "flow"}
+"""Baseline -> what it is called in films and curves: never like a panel of several futures."""
+ALWAYS = ("copy-last-frame", "blank-frame")
 """Those of them that are in every curve."""
 BASIC_CHOICES = [(words, name) for name, words in BASIC.items()]
 DEFAULT_BESIDE = ("copy-last-frame",)
+
+SEEN = {"pushing": "simulated pushes", "digits": "moving digits", "robot_hands": "the hands of one robot"}
+"""What a model was trained on, by what its ``About.data`` begins with."""
 
 DEVICE = find_device("auto")
 SAME = gr.skip()
@@ -92,11 +96,11 @@ frames, and their last ones become the context of the next window, so the film c
 Which frames it is given makes the task: the first ones, the last ones, both ends, any, or none. Where the clip has the
 frames that are made, the page compares: PSNR and SSIM say how close each of them comes to the true one, beside two
 answers that take no model at all: *copy* repeats the nearest given frame, *black* shows a black one. What else stands
-beside the prediction is yours to choose: *flow* lets everything keep its velocity, *mean* shows all given frames at
+beside the prediction is yours to choose: *flow* lets everything keep its velocity, *average* shows all given frames at
 once, and other models of the same kind of clip, such as those of MCVD, answer from the same frames. Several futures
 of one clip show what the model is unsure of: where they differ, the heat map is bright.
 """
-WELCOME = "Press Predict: the film of what happens next appears here."
+WELCOME = "Press the blue button: the film appears here."
 
 
 class View(NamedTuple):
@@ -143,10 +147,11 @@ class Wish:
 
     def missing_frames(self) -> tuple[int, ...]:
         """Numbers of the frames, the first is 1."""
-        numbers = self.missing.replace(",", " ").split()
-        if not numbers or not all(number.isdecimal() for number in numbers):
-            raise UserError(f"{self.missing!r} names no frames: write their numbers, like {DEFAULT_MISSING}.")
-        return tuple(map(int, numbers))
+        parts = re.sub(r"\s*-\s*", "-", re.sub("[,;]", " ", self.missing)).split()
+        if not parts or not all(re.fullmatch(r"\d{1,4}(-\d{1,4})?", part) for part in parts):
+            raise UserError(f"{self.missing!r} names no frames: write their numbers, like {DEFAULT_MISSING} or 3-6.")
+        ranges = [sorted(int(end) for end in part.split("-")) for part in parts]
+        return tuple(number for ends in ranges for number in range(ends[0], ends[-1] + 1))
 
 
 @dataclass(eq=False)
@@ -161,7 +166,13 @@ def status(text: str, kind: str = "done", fraction: float | None = None) -> str:
     """The status panel. ``kind``: idle, busy, done or error; ``fraction`` in [0, 1] adds a progress bar."""
     bar = "" if fraction is None else f'<progress value="{fraction:.3f}" max="1" aria-label="progress"></progress>'
     role = {"error": ' role="alert"', "done": ' role="status"'}.get(kind, "")
+    if text.partition(" ")[0].isalpha():  # no file's name
+        text = text[:1].upper() + text[1:]
     return f'<div class="status {kind}"{role}><p>{html.escape(text)}</p>{bar}</div>'
+
+
+def counted(number: int, noun: str = "frame") -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def ready(text: str, kind: str = "done") -> View:
@@ -187,12 +198,17 @@ def stop(run: Run | None) -> View:
 
 
 def refused() -> View:
-    """Gradio itself turned the prediction down: its queue is full, or a number is out of its range."""
-    return ready(
-        f"The page could not take this request: a number is out of its range (the seed: 0 to {MAX_SEED:,}), or too "
-        "many are waiting: try again in a minute.",
-        "error",
-    )
+    """Gradio itself turned the prediction down: its queue is full."""
+    return ready("Too many are waiting: try again in a minute.", "error")
+
+
+def kept(slider: gr.Slider, number: float | None) -> float:
+    """A slider's number, in its range: gradio itself would refuse what is typed beyond it, in words of its own."""
+    number = slider.minimum if number is None else min(max(number, slider.minimum), slider.maximum)
+    return gr.Number.round_to_precision(number, slider.precision)
+
+
+gr.Slider.preprocess = kept  # a class of one's own would have gradio write a .pyi file beside this one
 
 
 @cache
@@ -209,8 +225,14 @@ def read(path: str, model: lgcvd.VideoDenoiser, start: int, frames: int) -> vide
     )
 
 
-def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tuple[dict, str, dict]]:
-    """What the model will see of a clip: moving (if ``picture``) and in words, and how far the start frame may go.
+def kind_of(model: lgcvd.VideoDenoiser) -> str:
+    """The kind of clips, of those in ``SEEN``, that a model was trained on; empty where it is another or not known."""
+    kind = model.about.data.partition(":")[0]
+    return kind if kind in SEEN and "adapted from" not in model.about.data else ""
+
+
+def look(path: str, model_name: str, start: int, own: bool) -> Iterator[tuple[dict, str, dict]]:
+    """What the model will see of a clip in words and, if it is a visitor's ``own``, moving; how far one may skip in it.
 
     Yields once; the file that it names exists until the generator is asked again.
     """
@@ -221,7 +243,7 @@ def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tupl
             clip = read(path, model, 0, MAX_CLIP_FRAMES)
             count, k = len(clip.frames), min(len(clip.frames), model.context_frames)
             start = min(start, count - k)
-            if picture:
+            if own:
                 file = Path(folder) / "clip.gif"
                 video.write_video(file, pictures.upscale(clip.frames[start : start + PREVIEW_FRAMES], 160), clip.fps)
                 moving = gr.update(value=str(file), visible=True)
@@ -230,12 +252,17 @@ def look(path: str, model_name: str, start: int, picture: bool) -> Iterator[tupl
             return
         height, width = model.config.image_size
         colours = "gray" if model.config.channels == 1 else "in colour"
-        read_all = "" if not clip.more else f"The clip goes on; its first {count} frames are used. "
-        text = (
-            f"{count} frames, {clip.fps:g} a second. The model sees them {colours}, {width} x {height} pixels, and is "
-            f"given {k} of them. {read_all}{clip.note}"
+        rate, them, given = (
+            (f", {clip.fps:g} a second", "them", f"{k} of them") if count > 1 else ("", "it", "that one")
         )
-        yield moving, status(text, "note"), gr.update(maximum=max(1, count - k), value=start)
+        seen = f"The model sees {them} {colours}, {width} x {height} pixels, and is given {given}."
+        said = [f"{counted(count)}{rate}.", seen]
+        if clip.more:
+            said.append(f"The clip goes on; its first {count} frames are used.")
+        if own and (kind := kind_of(model)):
+            said.append(f"{title_of(model_name)} has seen only {SEEN[kind]}: other clips turn into those.")
+        text = " ".join([*said, clip.note]).strip()
+        yield moving, status(text, "note"), gr.update(maximum=max(1, count - k), value=start, interactive=count > k)
 
 
 def predict(run: Run, path: str, model_name: str, *settings: object, said: str = "", **more: object) -> Iterator[View]:
@@ -273,33 +300,35 @@ def material_of(wish: Wish, path: str, model: lgcvd.VideoDenoiser) -> Material:
 
 
 def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> Iterator[View]:
+    yield View(status("Reading the clip …", "busy", 0), *[gr.update(visible=False)] * 4)
     if not 1 <= wish.frames <= MAX_NEW_FRAMES:
         raise UserError(f"this page makes 1 to {MAX_NEW_FRAMES} frames, not {wish.frames}: ask for fewer.")
     if not 1 <= wish.futures <= MAX_FUTURES:
         raise UserError(f"this page makes 1 to {MAX_FUTURES} futures at once, not {wish.futures}: ask for fewer.")
-    if wish.seed is None:
-        raise UserError(f"the seed is missing: write a whole number, such as {DEFAULT_SEED}.")
+    if wish.seed is None or not 0 <= wish.seed <= MAX_SEED:
+        raise UserError(f"the seed is a whole number from 0 to {MAX_SEED:,}: write one, such as {DEFAULT_SEED}.")
     began = strip_due = film_due = time.monotonic()
-    yield View(status("Reading the clip …", "busy", 0), *[gr.update(visible=False)] * 4)
     model = load(model_name)
     material = material_of(wish, path, model)
     rivals = {name: load(name) for name in wish.beside if name not in BASIC}
     able = {name: rival for name, rival in rivals.items() if wish.task in rival.tasks}
     windows = made_by(model, material, wish.futures, wish, wish.sampling())
-    beside = {} if material.truth is None else {"truth": material.truth}
-    beside |= without_model(wish.beside, material)
+    truth = "dreamed" if Path(path).name in {clip.name for clip in examples.DREAMED} else "truth"
+    baselines = without_model([*wish.beside, *ALWAYS], material)
+    beside = {} if material.truth is None else {truth: material.truth}
+    beside |= {BASIC[name]: baselines[name] for name in wish.beside if name in baselines}
 
-    def so_far(window: lgcvd.Window) -> dict[str, torch.Tensor]:
-        """What stands beside the prediction, as far as that is made."""
+    def so_far(films: dict[str, torch.Tensor], window: lgcvd.Window) -> dict[str, torch.Tensor]:
+        """``films`` as far as the prediction is made."""
         there = slice(window.first, window.first + window.video.shape[1])
-        return {name: film[there] for name, film in beside.items()}
+        return {name: film[there] for name, film in films.items()}
 
     def panels(window: lgcvd.Window) -> dict[str, torch.Tensor]:
         """What is shown beside each other."""
-        videos, others = window.video.cpu(), so_far(window)
-        real = {name: others.pop(name) for name in ("truth",) if name in others}
+        videos, others = window.video.cpu(), so_far(beside, window)
+        real = {name: others.pop(name) for name in (truth,) if name in others}
         if wish.futures > 1:
-            return real | lgcvd.Futures(videos, window.given).panels(real.get("truth")) | others
+            return real | lgcvd.Futures(videos, window.given).panels(real.get(truth)) | others
         return real | {"prediction": videos[0]} | others
 
     def strip(window: lgcvd.Window) -> dict:
@@ -309,8 +338,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
 
     def film(window: lgcvd.Window, name: str) -> str:
         shown = panels(window)
-        height = next((high for most, high in PANEL_HEIGHTS.items() if len(shown) <= most), SMALL_PANEL)
-        frames = pictures.panel_frames(shown, window.given, height=height)
+        frames = pictures.panel_frames(shown, window.given, height=PANEL if len(shown) <= 2 else SMALL_PANEL)
         video.write_video(folder / name, frames, material.fps)
         return str(folder / name)
 
@@ -328,12 +356,13 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
         if run.stopped:
             break
 
-    seconds = time.monotonic() - began
+    seconds, finished = time.monotonic() - began, window.done and window.index == window.windows
+    answered: list[str] = []
     for index, (name, rival) in enumerate(able.items(), 1):
         if run.stopped:
             break
         called = short_name(name, model_name)
-        called = name if called in (*beside, title_of(model_name)) else called  # one's own may share a name
+        called = name if called in (*panels(window), title_of(model_name)) else called  # one's own may share a name
         for answer in made_by(rival, material, 1, wish, rival.about.sampling_for(wish.task)):
             step = f"{called}: window {answer.index} of {answer.windows}, step {answer.step} of {answer.steps}"
             yield View(status(step, "busy", (index + answer.fraction) / (1 + len(able))))
@@ -341,34 +370,38 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
                 break
         else:
             beside[called] = answer.video[0].cpu()
+            answered.append(name)
 
-    if run.stopped:
-        text = f"Stopped in window {window.index} of {window.windows}, after step {window.step} of {window.steps}."
-        if not window.done:
-            text += " The frames of this window are as far as they came."
-    else:
+    maker = f"by {title_of(model_name)} ({wish.sampler}, {counted(wish.steps, 'step')}, seed {wish.seed})"
+    source = "" if wish.task == "generate" else f" from {Path(path).name}"
+    if finished:
         processor = "CPU" if DEVICE == "cpu" else "GPU"
         times = f" in each of {wish.futures} futures" if wish.futures > 1 else ""
-        text = (
-            f"{window.given.count(False)} new frames{times} in {seconds:.1f} s on the {processor} by "
-            f"{title_of(model_name)} ({wish.sampler}, {wish.steps} step{'s' * (wish.steps != 1)}, seed {wish.seed})."
-        )
+        made = counted(window.given.count(False), "new frame")
+        text = f"{made}{times} in {seconds:.1f} s on the {processor}{source} {maker}."
         if unable := [short_name(name, model_name) for name in rivals if name not in able]:
             text += f" Not trained for this, and left out: {', '.join(unable)}."
-        if nowhere := [BASIC[name] for name in wish.beside if name in BASIC and BASIC[name] not in (*beside, *ALWAYS)]:
-            text += f" Only films that go on from one end have {' and '.join(nowhere)} beside them."
-    file = film(window, "prediction.mp4")
-    view = ready(f"{text} {material.note}")._replace(
+        if nowhere := [BASIC[name] for name in wish.beside if name in BASIC and name not in baselines]:
+            text += f" Not possible here, and left out: {', '.join(nowhere)}."
+        if late := [short_name(name, model_name) for name in able if name not in answered]:
+            text += f" Stopped before this was finished: {', '.join(late)}."
+    else:
+        text = f"Stopped in window {window.index} of {window.windows}, after step {window.step} of {window.steps}"
+        text += f":{source} {maker}."
+        if not window.done:
+            text += " The frames of this window are as far as they came."
+    file = film(window, f"{'-'.join([wish.task, *[Path(path).stem[:60]] * bool(source)])}-seed-{wish.seed}.mp4")
+    view = ready(f"{text} {material.note}".strip())._replace(
         strip=strip(window),
         video=gr.update(value=file, visible=True),
         download=gr.update(value=file, visible=True),
     )
-    others, whole = so_far(window), not run.stopped or wish.task in ("predict", "animate", "past")
-    truth = others.pop("truth", None)
-    if truth is not None and whole and (scores := frame_scores(truth, window, others)) is not None:
-        view = view._replace(
-            curves=gr.update(visible=True), legend=legend_of(scores["answer"].unique()), psnr=scores, ssim=scores
-        )
+    answers = panels(window) | {BASIC[name]: answer for name, answer in so_far(baselines, window).items()}
+    answers.pop("spread", None)
+    real, whole = answers.pop(truth, None), finished or wish.task in ("predict", "animate", "past")
+    if real is not None and whole and (scores := frame_scores(real, answers, window.given)) is not None:
+        plots = {name: gr.update(value=scores, x_lim=[1, len(window.given)]) for name in ("psnr", "ssim")}
+        view = view._replace(curves=gr.update(visible=True), legend=legend_of(scores["answer"].unique()), **plots)
     yield view
 
 
@@ -400,44 +433,49 @@ def short_name(name: str, beside: str) -> str:
 
 
 def without_model(names: Sequence[str], material: Material) -> dict[str, torch.Tensor]:
-    """Films (T, C, H, W) of the baselines among ``names``; none where the given frames lie at neither end of a film."""
-    task = material.options.get("task", "infill" if "known" in material.options else "predict")
-    if task not in ("predict", "animate", "past"):
+    """Films (T, C, H, W) of the baselines among ``names`` that can do the task."""
+    seen, options = material.observed, material.options
+    task = options.get("task", "infill" if "known" in options else "predict")
+    if seen is None:
         return {}
+    new = options.get("num_frames", len(seen))
+    given = options.get("known") or LAYOUTS[task].layout(len(seen), new)
+    known = [index for index, there in enumerate(given) if there]
+    films = {"blank-frame": torch.full((len(given), *seen.shape[1:]), -1.0)}
+    if known:
+        nearest = [min(range(len(known)), key=lambda k, i=index: abs(known[k] - i)) for index in range(len(given))]
+        films |= {"copy-last-frame": seen[nearest], "mean-frame": seen.mean(0).repeat(len(given), 1, 1, 1)}
+        for film in films.values():
+            film[known] = seen
+    if task in ("predict", "animate", "past") and "optical-flow" in names:
+        turn = (0,) if task == "past" else ()
+        films["optical-flow"] = lgcvd.BASELINES["optical-flow"](seen.flip(turn)[None], new)[0].flip(turn)
+    return {name: films[name] for name in names if name in films}
 
-    def in_time(frames: torch.Tensor) -> torch.Tensor:
-        return frames.flip(0) if task == "past" else frames
 
-    given, new = in_time(material.observed)[None], material.options["num_frames"]
-    return {BASIC[name]: in_time(lgcvd.BASELINES[name](given, new)[0]) for name in names if name in BASIC}
-
-
-def frame_scores(truth: torch.Tensor, window: lgcvd.Window, beside: dict[str, torch.Tensor]) -> pd.DataFrame | None:
-    """PSNR and SSIM of every new frame that has a truth, of the films ``beside`` it, of a copy and of a black frame.
+def frame_scores(truth: torch.Tensor, answers: dict[str, torch.Tensor], given: Sequence[bool]) -> pd.DataFrame | None:
+    """PSNR and SSIM of every frame that ``answers`` show, to the last new one that has a truth; given ones have none.
 
     None where fewer than two new frames have a truth.
     """
-    new = [index for index, given in enumerate(window.given) if not given and index < len(truth)]
-    known = [index for index, given in enumerate(window.given) if given]
+    new = [index for index, there in enumerate(given) if not there and index < len(truth)]
     if len(new) < 2:  # a point is no curve
         return None
-    wanted = truth[None, new]
-    films = window.video.cpu()
-    answers = {"prediction" if len(films) == 1 else "first future": films[:1, new]}
-    answers |= {name: film[None, new] for name, film in beside.items()}
-    if known:
-        answers["copy"] = truth[None, [min(known, key=lambda k, i=index: abs(k - i)) for index in new]]
-    answers["black"] = torch.full_like(wanted, -1)
+    frames, places = [], []
+    for index in range(new[0], new[-1] + 1):
+        alone = index in new and {index - 1, index + 1}.isdisjoint(new)  # a dash: lines break where frames were given
+        for frame in (index + 0.8, index + 1.2) if alone else (index + 1,):
+            frames.append(frame)
+            places.append(new.index(index) if index in new else -1)
+
+    def curve(score: Callable, film: torch.Tensor) -> torch.Tensor:
+        return torch.cat([score(truth[None, new], film[None, new])[0], torch.tensor([torch.nan])])[places]
+
     return pd.concat(
         pd.DataFrame(
-            {
-                "frame": [index + 1 for index in new],
-                "PSNR": metrics.psnr(wanted, answer)[0],
-                "SSIM": metrics.ssim(wanted, answer)[0],
-                "answer": name,
-            }
+            {"frame": frames, "PSNR": curve(metrics.psnr, film), "SSIM": curve(metrics.ssim, film), "answer": name}
         )
-        for name, answer in answers.items()
+        for name, film in answers.items()
     )
 
 
@@ -476,29 +514,44 @@ THEME = gr.themes.Default(
     radius_size="lg",
 ).set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")
 COLOURS = {
-    **{"prediction": "#0ea5e9", "first future": "#0ea5e9", "copy": "#f59e0b", "black": "#94a3b8", "flow": "#10b981"},
-    **{"mean": "#a16207", "mcvd-concat": "#dc2626", "mcvd-spatin": "#8b5cf6"},
+    **{"prediction": "#0ea5e9", "copy": "#f59e0b", "black": "#94a3b8", "flow": "#10b981", "average": "#a16207"},
+    **{"best": "#0ea5e9", "worst": "#1e3a8a", "mean": "#0f766e"},
+    **{"mcvd-concat": "#dc2626", "mcvd-spatin": "#8b5cf6"},
 }
 """Of the answers."""
-MORE_COLOURS = ("#db2777", "#4d7c0f", "#0f766e", "#7c2d12", "#1e3a8a")
+MORE_COLOURS = ("#db2777", "#4d7c0f", "#7c2d12")
 """Of models that have none among those."""
+OLD = "() => { document.getElementById('result').classList.add('old') }"
+"""Run when a setting is changed: the film beside it was made with another."""
+FRESH = """() => {
+  document.getElementById('result').classList.remove('old')
+  if (innerWidth <= 640) document.getElementById('status').scrollIntoView({ behavior: 'smooth' })
+}"""
+"""Run when a film is asked for."""
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
 #intro h1 { font-size: 2rem; letter-spacing: -.02em; margin: .5rem 0 .3rem; }
 #intro p { max-width: 62em; }
+#upload .icon-wrap { display: none; }
 #or { margin-bottom: -.6rem; }
 #or p { font-size: .85rem; }
 #examples .grid-wrap { min-height: 0; height: auto; overflow: visible; padding: 0; }
 #examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); grid-template-rows: auto; padding: 0; }
-#examples.aside { opacity: .45; }
-#examples.aside button.selected::after { border-color: transparent; }
+#examples.aside { opacity: .75; }
+#examples .caption-label { position: absolute; clip-path: inset(50%); }
 #examples img { image-rendering: pixelated; }
 #examples button.thumbnail-item { aspect-ratio: 1; height: auto; }
 #examples button.selected { border-color: #0ea5e9; box-shadow: inset 0 0 0 2px #0ea5e9; }
 #examples button.selected::after { content: ""; position: absolute; inset: 0; border: 3px solid #0ea5e9;
   border-radius: inherit; }
+#examples.aside button.selected, #examples.aside button.selected::after { border-color: transparent;
+  box-shadow: none; }
 #seen img { image-rendering: pixelated; max-height: 9rem; object-fit: contain; }
-#film video { max-height: 26rem; }
+#film video { max-height: 32rem; }
+#result.old:has(video)::before { content: "Made with earlier settings: press the blue button again.";
+  font-size: .85rem; }
+#result.old > * { opacity: .45; }
+.wrap:not(:focus-within) > .options { display: none !important; }
 #status .html-container, #note .html-container, #fetching .html-container { padding: 0; }
 #fetching:not(:has(.status)) { display: none; }
 .status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: .8rem 1rem;
@@ -516,6 +569,13 @@ CSS = """
 .status.note { border: 0; background: none; padding: 0; }
 .status.note p { font-size: .85rem; }
 .status.error { border-color: #dc2626; border-left-width: .3rem; }
+@media (max-width: 640px) {
+  #go { position: fixed; inset: auto 0 0; z-index: 1000; padding: .6rem 1rem; background: var(--body-background-fill);
+    border-top: 1px solid var(--border-color-primary); }
+  .gradio-container { padding-bottom: 4rem; }
+  #result { min-height: 75vh; }
+  .status.idle { min-height: 0; }
+}
 """
 
 
@@ -537,6 +597,9 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
             *map(str, shipped[load(model).config.channels]),
         ]
 
+    def captioned(clips: list[str]) -> list[tuple[str, str]]:
+        return [(clip, Path(clip).stem.replace("-", " ")) for clip in clips]
+
     def offer_for(model: str) -> str:
         if of_hands(model):
             return OFFER_HANDS.format(REAL_HANDS if hands else "")
@@ -548,14 +611,24 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         return clips[example if example < len(clips) else 0]
 
     def on_look(upload: str | None, example: int, model: str, start: int):
-        yield from look(upload or offered(model, example), model, start, picture=upload is not None)
+        yield from look(upload or offered(model, example), model, start, own=upload is not None)
+
+    def on_clip(upload: str | None, example: int, model: str, task: str):
+        """Another clip is used from where the task wants it; ``set_start`` remembers where that is."""
+        for moving, note, start in on_look(upload, example, model, VERBS["past"].frames if task == "past" else 0):
+            yield moving, note, start, SAME if start is SAME else start["value"]
+
+    def on_start_of_task(upload: str | None, example: int, model: str, task: str, start: int, own: int):
+        """So is the same clip for another task, unless someone has said from where."""
+        if start == own:
+            yield from on_clip(upload, example, model, task)
 
     def on_predict(run: Run, said: str, upload: str | None, example: int, model: str, *settings):
         yield from predict(run, upload or offered(model, example), model, *settings, said=said)
 
     def on_model(name: str):
         more = gr.update(visible=of_hands(name) and not hands)
-        return offer_for(name), gr.update(value=clips_for(name), selected_index=0), 0, more, ""
+        return gr.update(value=captioned(clips_for(name)), selected_index=0), 0, more, ""
 
     def on_fetch():
         for told, clips in fetch_hands(folder):
@@ -569,8 +642,8 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         if not hands or not of_hands(name):
             return [SAME] * 6
         first = len(dreamed)
-        gallery = gr.update(value=clips_for(name), selected_index=first, elem_classes=[])
-        return offer_for(name), gallery, first, gr.update(visible=False), "", None
+        gallery = gr.update(value=captioned(clips_for(name)), selected_index=first)
+        return gallery, first, gr.update(visible=False), "", None, offer_for(name)
 
     def on_begin():
         new, view = begin()
@@ -584,14 +657,18 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])
 
     def on_beside(name: str, chosen: list[str]):
-        """Baselines, and models that see and make the same frames; what still can be stays chosen."""
+        """Baselines, and models of the same frames and kind of clips; what still can be stays chosen."""
 
         def takes(model: str) -> tuple:
             config = load(model).config
             return config.image_size, config.channels, config.context_frames
 
+        def alike(other: str) -> bool:
+            kinds = {kind_of(load(name)), kind_of(load(other))} - {""}
+            return other != name and len(kinds) < 2 and takes(other) == takes(name)
+
         try:
-            able = [other for other in models if other != name and takes(other) == takes(name)]
+            able = [other for other in models if alike(other)]
         except UserError:  # told where the clip is looked at
             able = []
         choices = BASIC_CHOICES + [(short_name(other, name), other) for other in able]
@@ -628,21 +705,32 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         most = min(DEFAULT_NEW_FRAMES, VERBS[task].frames)  # as on the command line, but seconds, not a minute
         given = gr.update(visible=task != "generate")
         least = 2 if task in ("infill", "slowmo") else 1
-        return given, given, gr.update(label=TASKS[task][1], value=most, minimum=least), *own
+        _, counts, button = TASKS[task]
+        return button, given, given, gr.update(label=counts, value=most, minimum=least), *own
 
     def choose(event: gr.SelectData):
-        return event.index, None, gr.update(elem_classes=[])
+        return event.index, None
+
+    def on_upload(upload: str | None, model: str):
+        """The examples stand back behind a clip of one's own."""
+        offer = offer_for(model) if upload is None else "Or go back to one of these."
+        return offer, gr.update(elem_classes=[] if upload is None else ["aside"])
 
     with gr.Blocks(title="LGC-VD: video prediction", delete_cache=(KEEP_FILES // 6, KEEP_FILES)) as app:
-        run, example, told = gr.State(None), gr.State(0), gr.State([])
+        run, example, told, set_start = gr.State(None), gr.State(0), gr.State([]), gr.State(0)
         gr.Markdown(f"# {TITLE}\n{INTRO}", elem_id="intro")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 with gr.Column() as given:
-                    upload = gr.File(label="Your clip", file_types=["video", "image"], height=130)
+                    upload = gr.File(
+                        label="Your clip: a video, GIF or picture, up to 100 MB",
+                        file_types=["video", "image"],
+                        height=130,
+                        elem_id="upload",
+                    )
                     offer = gr.Markdown(offer_for(models[0]), elem_id="or")
                     gallery = gr.Gallery(
-                        clips_for(models[0]),
+                        captioned(clips_for(models[0])),
                         show_label=False,
                         container=False,
                         columns=6,
@@ -657,6 +745,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     fetching = gr.HTML(elem_id="fetching")
                     seen = gr.Image(
                         label="As the model sees it",
+                        alt_text="Your clip as the model sees it",
                         type="filepath",
                         interactive=False,
                         buttons=[],
@@ -665,8 +754,12 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                     )
                     note = gr.HTML(elem_id="note")
                 task = gr.Dropdown([(TASKS["predict"][0], "predict")], value="predict", label="What to do")
-                start = gr.Slider(0, MAX_CLIP_FRAMES, 0, step=1, precision=0, label="Start frame")
-                frames = gr.Slider(1, MAX_NEW_FRAMES, DEFAULT_NEW_FRAMES, step=1, precision=0, label="New frames")
+                start = gr.Slider(
+                    0, MAX_CLIP_FRAMES, 0, step=1, precision=0, label="Frames to skip at the start", buttons=[]
+                )
+                frames = gr.Slider(
+                    1, MAX_NEW_FRAMES, DEFAULT_NEW_FRAMES, step=1, precision=0, label="New frames", buttons=[]
+                )
                 missing = gr.Textbox(DEFAULT_MISSING, label="Missing frames, from 1", visible=False)
                 factor = gr.Radio([2, 4, 8], value=2, label="Times slower", visible=False)
                 level = gr.Slider(0.05, 1, 0.5, step=0.05, label="How far back: 1 is nothing but noise", visible=False)
@@ -681,8 +774,10 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                 with gr.Accordion("Model, sampler, steps and seed", open=False):
                     model = gr.Dropdown([(title_of(name), name) for name in models], value=models[0], label="Model")
                     sampler = gr.Dropdown(list(lgcvd.SAMPLERS), value=DEFAULT_SAMPLER, label="Sampler")
-                    steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, precision=0, label="Steps a window")
-                    seed = gr.Number(DEFAULT_SEED, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
+                    steps = gr.Slider(
+                        1, MAX_STEPS, DEFAULT_STEPS, step=1, precision=0, label="Steps a window", buttons=[]
+                    )
+                    seed = gr.Number(DEFAULT_SEED, precision=0, label="Seed")
                 with gr.Accordion("Advanced: futures, memory, guidance", open=False):
                     futures = gr.Slider(1, MAX_FUTURES, 1, step=1, precision=0, label="Futures, made at once")
                     memory = gr.Dropdown(
@@ -712,58 +807,60 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
                         "with the others (dynamic), or kept (none).",
                     )
             with gr.Column(scale=3, min_width=320):
-                with gr.Row():
+                with gr.Row(elem_id="go"):
                     predict_button = gr.Button("Predict", variant="primary", scale=3, elem_id="predict")
                     stop_button = gr.Button("Stop", scale=1, min_width=80, interactive=False, elem_id="stop")
                 panel = gr.HTML(status(WELCOME, "idle"), elem_id="status")
-                strip = gr.Image(
-                    show_label=False,
-                    interactive=False,
-                    type="filepath",
-                    visible=False,
-                    buttons=["fullscreen"],
-                    elem_id="strip",
-                )
-                film = gr.Video(
-                    show_label=False,
-                    autoplay=True,
-                    loop=True,
-                    interactive=False,
-                    visible=False,
-                    buttons=[],
-                    elem_id="film",
-                )
-                download = gr.DownloadButton("Download the video", size="md", visible=False, elem_id="download")
-                with gr.Column(visible=False, elem_id="curves") as curves:
-                    legend = gr.HTML()
-                    curve = {
-                        "x": "frame",
-                        "color": "answer",
-                        "color_map": {answer: colour_of(answer) for answer in answers},
-                        "colors_in_legend": [],
-                        "x_axis_format": "d",
-                        "height": 260,
-                        "min_width": 280,
-                    }
-                    with gr.Row():
-                        psnr = gr.LinePlot(y="PSNR", y_title="PSNR in dB, higher is closer", **curve)
-                        ssim = gr.LinePlot(y="SSIM", y_title="SSIM, 1 is identical", **curve)
+                with gr.Column(elem_id="result"):
+                    film = gr.Video(
+                        show_label=False,
+                        autoplay=True,
+                        loop=True,
+                        interactive=False,
+                        visible=False,
+                        buttons=[],
+                        elem_id="film",
+                    )
+                    strip = gr.Image(
+                        show_label=False,
+                        interactive=False,
+                        type="filepath",
+                        visible=False,
+                        buttons=["fullscreen"],
+                        elem_id="strip",
+                        alt_text="Frames of the film, those of every panel in a row",
+                    )
+                    download = gr.DownloadButton("Download the video", size="md", visible=False, elem_id="download")
+                    with gr.Column(visible=False, elem_id="curves") as curves:
+                        legend = gr.HTML()
+                        curve = {
+                            "x": "frame",
+                            "color": "answer",
+                            "color_map": {answer: colour_of(answer) for answer in answers},
+                            "colors_in_legend": [],
+                            "x_axis_format": "d",
+                            "height": 260,
+                            "min_width": 280,
+                        }
+                        with gr.Row():
+                            psnr = gr.LinePlot(y="PSNR", y_title="PSNR in dB, higher is closer", **curve)
+                            ssim = gr.LinePlot(y="SSIM", y_title="SSIM, 1 is identical", **curve)
         with gr.Accordion("How it works", open=False):
             gr.Markdown(HOW)
 
         view = list(View(panel, strip, film, download, curves, legend, psnr, ssim, predict_button, stop_button))
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        looking = {"fn": on_look, "inputs": [upload, example, model, start], "outputs": [seen, note, start], **quiet}
-        gr.on(
-            [app.load, upload.change, example.change, model.change, start.release],
-            trigger_mode="always_last",
-            concurrency_limit=2,
-            **looking,
-        )
-        offers = [offer, gallery, example, more, fetching]
+        of_clip, looked = [upload, example, model], [seen, note, start]
+        looking = {"trigger_mode": "always_last", "concurrency_limit": 2, "concurrency_id": "look", **quiet}
+        changes = [app.load, upload.change, example.change, model.change]
+        gr.on(changes, on_clip, [*of_clip, task], [*looked, set_start], **looking)
+        start.release(on_look, [*of_clip, start], looked, **looking)
+        task.change(on_start_of_task, [*of_clip, task, start, set_start], [*looked, set_start], **looking)
+        offers = [gallery, example, more, fetching]
         model.change(on_model, model, offers, **quiet)
+        gr.on([upload.change, model.change], on_upload, [upload, model], [offer, gallery], queue=False, **quiet)
         more.click(on_fetch, None, [more, fetching], concurrency_limit=1, **quiet).then(
-            on_fetched, model, [*offers, upload], **quiet
+            on_fetched, model, [*offers, upload, offer], **quiet
         )
         gr.on([app.load, model.change], on_tasks, [model, task], task, **quiet)
         gr.on([app.load, model.change], on_beside, [model, beside], beside, **quiet)
@@ -771,24 +868,22 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
         sampling = [sampler, steps, spacing]
         gr.on([app.load, model.change], on_other_model, [model, task], [told, *sampling], **quiet)
         task.change(on_other_task, [model, task, told, *sampling], [told, *sampling], **quiet)
-        task.change(on_task, task, [given, start, frames, missing, factor, level], **quiet)
-        gallery.select(choose, None, [example, upload, gallery], **quiet)
-        upload.upload(lambda: gr.update(elem_classes=["aside"]), None, gallery, **quiet)
-        upload.clear(lambda: gr.update(elem_classes=[]), None, gallery, **quiet)
+        task.change(on_task, task, [predict_button, given, start, frames, missing, factor, level], **quiet)
+        gallery.select(choose, None, [example, upload], **quiet)
         waiting = predict_button.click(on_begin, None, [run, *view], queue=False, **quiet)
+        wishes = [
+            *(start, frames, sampler, steps, seed, task, missing, factor, level),
+            *(spacing, threshold, local_guidance, memory_guidance, memory, futures, beside),
+        ]
         made = waiting.then(
-            on_predict,
-            [
-                *(run, note, upload, example, model),
-                *(start, frames, sampler, steps, seed, task, missing, factor, level),
-                *(spacing, threshold, local_guidance, memory_guidance, memory, futures, beside),
-            ],
-            view,
-            concurrency_limit=1,
-            **quiet,
+            on_predict, [run, note, upload, example, model, *wishes], view, concurrency_limit=1, **quiet
         )
         made.failure(refused, None, view, queue=False, **quiet)
         stop_button.click(stop, run, view, queue=False, **quiet)
+        here = {"queue": False, "api_visibility": "private"}
+        predict_button.click(None, js=FRESH, **here)
+        others = [upload.upload, upload.clear, gallery.select]
+        gr.on([*(wish.input for wish in (model, *wishes)), *others], None, js=OLD, **here)
     return app.queue(max_size=QUEUE)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lgcvd.files import check_output, draft
 from lgcvd.video import from_uint8, picture_of, rgb, to_uint8
 
-REAL_ROWS = {"truth", "clip"}
+REAL_ROWS = {"truth", "clip", "dreamed"}
 """Rows of a filmstrip that hold no predicted frames."""
 
 Given = int | Sequence[bool]
@@ -83,19 +83,24 @@ def panel_frames(
 ) -> Iterator[Tensor]:
     """The frames of several videos (T, C, H, W) beside each other, one by one, (3, H', W') in [-1, 1].
 
-    Panels are about ``height`` pixels high. Frames of the context have an orange border, new ones a blue one, but for
-    the panels that ``real`` names. Where a video ends before the longest, its panel is dark and says so.
+    Panels are about ``height`` pixels high, more than four in two rows. Frames of the context have an orange border,
+    new ones a blue one, but for the panels that ``real`` names. Where a video ends before the longest, its panel is
+    dark and says so.
     """
     longest = max(panels.values(), key=len)
     total, observed = len(longest), _mask(context_frames, len(longest))
     border, gap, bar = 6, 20, 4
     panel_height, panel_width = (n + 2 * border for n in upscale(longest[:1], height).shape[-2:])
     size, top = 18, 2 * gap + 6
-    foot = top + panel_height + gap
-    canvas = Image.new("RGB", (len(panels) * (panel_width + gap) + gap, foot + gap + 24), BACKGROUND)
+    columns = len(panels) if len(panels) <= 4 else -(-len(panels) // 2)
+    corners = [
+        (gap + n % columns * (panel_width + gap), top + n // columns * (panel_height + 2 * gap))
+        for n in range(len(panels))
+    ]
+    foot = corners[-1][1] + panel_height + gap
+    canvas = Image.new("RGB", (columns * (panel_width + gap) + gap, foot + gap + 24), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    lefts = [gap + column * (panel_width + gap) for column in range(len(panels))]
-    for left, label in zip(lefts, panels, strict=True):
+    for (left, top), label in zip(corners, panels, strict=True):
         draw.text((left, top - 12), label, TEXT, font(size), anchor="ls")
 
     right = canvas.width - gap
@@ -106,7 +111,7 @@ def panel_frames(
         ImageDraw.Draw(canvas).rectangle((x0, foot, x1, foot + bar - 1), colour)
         image = canvas.copy()
         draw = ImageDraw.Draw(image)
-        for left, (name, video) in zip(lefts, panels.items(), strict=True):
+        for (left, top), (name, video) in zip(corners, panels.items(), strict=True):
             if index < len(video):
                 edge = NEUTRAL if name in real and not observed[index] else colour
                 panel = with_border(upscale(video[index], height), edge, border)

@@ -90,15 +90,19 @@ def test_a_clip_becomes_a_film_a_strip_and_curves(clip, model):
     assert frames == [2 + 7]
     assert view.download["value"] == view.video["value"]
     assert "7 new frames" in view.status
-    assert list(view.psnr["frame"][:7]) == list(range(3, 10))
-    assert set(view.psnr["answer"]) == {"prediction", "copy", "black"}
+    scores = view.psnr["value"]
+    assert list(scores["frame"][:7]) == list(range(3, 10))
+    assert view.psnr["x_lim"] == [1, 9]
+    assert "from clip.mp4 by mine (ddim, 2 steps, seed 3)" in view.status
+    assert Path(view.download["value"]).name == "predict-clip-seed-3.mp4"
+    assert set(scores["answer"]) == {"prediction", "copy", "black"}
     assert [re.sub("<.*?>", "", name) for name in view.legend.split("</span>")[:3]] == ["prediction", "copy", "black"]
     assert view.predict["interactive"]
     assert not Path(view.video["value"]).exists(), "files of a finished prediction are removed; gradio has its copy"
 
 
 def test_the_same_seed_gives_the_same_prediction(clip, model):
-    first, again, other = (last(predict(clip, model, seed=seed)).psnr for seed in (3, 3, 4))
+    first, again, other = (last(predict(clip, model, seed=seed)).psnr["value"] for seed in (3, 3, 4))
     assert first.equals(again)
     assert not first.equals(other)
 
@@ -130,7 +134,13 @@ def test_every_task_becomes_a_film(clip, tiny_model, tmp_path, task, frames, sho
     assert f"{new} new frames" in view.status
     assert (view.curves != demo_app.SAME) == scored
     if scored:
-        assert len(view.psnr) == new * (2 if task == "reconstruct" else 3)
+        scores = view.psnr["value"].dropna()
+        if task == "infill":  # two dashes, and no line through the frames between them
+            assert sorted(set(scores["frame"])) == [2.8, 3.2, 5.8, 6.2]
+            assert len(view.psnr["value"]) == 3 * (4 + 2)
+        else:
+            assert len(scores) == new * (2 if task == "reconstruct" else 3)
+    assert ("left out: copy" in view.status) == (task in ("generate", "reconstruct"))
 
 
 def heights(view: View) -> int:
@@ -147,8 +157,8 @@ def test_baselines_and_other_models_stand_beside_the_prediction(clip, model, tin
         frames = decoded(view.video["value"]) if view.video.get("value") else 0
     assert frames == 2 + 7
     assert height > 1.5 * alone  # five rows instead of two
-    assert list(dict.fromkeys(view.psnr["answer"])) == ["prediction", "copy", "flow", "rival", "black"]
-    scores = view.psnr.set_index("answer")["PSNR"]
+    assert list(dict.fromkeys(view.psnr["value"]["answer"])) == ["prediction", "copy", "flow", "rival", "black"]
+    scores = view.psnr["value"].set_index("answer")["PSNR"]
     assert list(scores["rival"]) == list(scores["prediction"])  # it is the same model, with the same noise
 
 
@@ -156,7 +166,12 @@ def test_models_that_share_a_name_are_told_apart(clip, model, tiny_model, tmp_pa
     others = [str(tmp_path / place / "mine") for place in ("a", "b")]
     for other in others:
         lgcvd.save(tiny_model, other)
-    assert set(last(predict(clip, model, beside=others)).psnr["answer"]) == {"prediction", "copy", "black", *others}
+    assert set(last(predict(clip, model, beside=others)).psnr["value"]["answer"]) == {
+        "prediction",
+        "copy",
+        "black",
+        *others,
+    }
 
 
 def test_a_model_that_was_not_trained_for_the_task_is_left_out(clip, tiny_model, tmp_path):
@@ -166,20 +181,32 @@ def test_a_model_that_was_not_trained_for_the_task_is_left_out(clip, tiny_model,
     wish = {"task": "past", "start": 4, "frames": 3, "beside": (str(tmp_path / "able-other"),)}
     view = last(predict(clip, str(tmp_path / "able"), **wish))
     assert "left out: other." in view.status
-    assert set(view.psnr["answer"]) == {"prediction", "copy", "black"}
+    assert set(view.psnr["value"]["answer"]) == {"prediction", "copy", "black"}
     assert [re.sub("<.*?>", "", name) for name in view.legend.split("</span>")[:3]] == ["prediction", "copy", "black"]
 
 
 def test_a_copy_of_the_past_repeats_its_first_given_frame(digits_clip):
     observed = digits_clip[0, 3:5]
     material = demo_app.Material(observed, {"task": "past", "num_frames": 3}, None, 10)
-    film = demo_app.without_model(["copy-last-frame"], material)["copy"]
+    film = demo_app.without_model(["copy-last-frame"], material)["copy-last-frame"]
     assert torch.equal(film, torch.cat([observed[:1]] * 4 + [observed[1:]]))
 
 
+def test_baselines_of_a_gap_are_made_of_the_frames_around_it(digits_clip):
+    observed = digits_clip[0, :4]
+    material = demo_app.Material(observed, {"known": [True, True, False, False, True, False, True]}, None, 10)
+    films = demo_app.without_model(["copy-last-frame", "mean-frame", "blank-frame", "optical-flow"], material)
+    assert torch.equal(films["copy-last-frame"], observed[[0, 1, 1, 2, 2, 2, 3]])
+    assert torch.equal(films["mean-frame"][[0, 1, 4, 6]], observed)
+    assert torch.equal(films["mean-frame"][3], observed.mean(0))
+    assert set(films["blank-frame"][5].unique().tolist()) == {-1}
+    assert "optical-flow" not in films
+
+
 def test_several_futures_are_shown_by_best_worst_mean_and_spread(clip, model):
-    for view in predict(clip, model, futures=3, beside=()):
+    for view in predict(clip, model, futures=3, beside=("mean-frame",)):
         size = Image.open(view.strip["value"]).size if view.strip.get("value") else None
+    assert set(view.psnr["value"]["answer"]) == {"best", "worst", "mean", "average", "copy", "black"}
     alone = [heights(view) for view in predict(clip, model, beside=()) if view.strip.get("value")][-1]
     assert "7 new frames in each of 3 futures" in view.status
     assert size[1] > 2 * alone
@@ -201,7 +228,7 @@ def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model
     for name, (make, words) in bad.items():
         make(tmp_path / name)
         assert words in sentence(last(predict(str(tmp_path / name), model)))
-        [(picture, note, start)] = demo_app.look(str(tmp_path / name), model, 0, picture=True)
+        [(picture, note, start)] = demo_app.look(str(tmp_path / name), model, 0, own=True)
         assert words in note
         assert (picture["visible"], start) == (False, demo_app.SAME)
         assert words not in sentence(last(predict(str(tmp_path / name), model, said=note))), "it stands there already"
@@ -213,13 +240,14 @@ def test_each_bad_clip_gets_its_sentence_and_the_next_good_one_works(clip, model
     [
         ({"frames": 121}, "makes 1 to 120 frames, not 121: ask for fewer"),
         ({"start": 13}, "start earlier"),
-        ({"sampler": "magic"}, "there is no sampler"),
+        ({"sampler": "magic"}, "There is no sampler"),
         ({"futures": 9}, "1 to 8 futures at once, not 9"),
         ({"task": "infill", "missing": "x"}, "names no frames: write their numbers"),
-        ({"task": "infill", "missing": "0"}, "frame 0 is not in the clip, which has frames 1 to 7"),
+        ({"task": "infill", "missing": "0"}, "Frame 0 is not among the 7 frames that are taken: take more"),
         ({"task": "past"}, "past would show it frames"),
-        ({"steps": 0}, "steps must be between"),
-        ({"seed": None}, "the seed is missing: write a whole number"),
+        ({"steps": 0}, "Steps must be between"),
+        ({"seed": None}, "The seed is a whole number from 0 to 2,147,483,648"),
+        ({"seed": -1}, "The seed is a whole number from 0"),
     ],
 )
 def test_an_impossible_wish_gets_its_sentence(clip, model, changes, words):
@@ -227,7 +255,7 @@ def test_an_impossible_wish_gets_its_sentence(clip, model, changes, words):
 
 
 def test_a_missing_or_broken_model_gets_its_sentence_until_it_is_mended(clip, model):
-    assert "there is no model" in sentence(last(predict(clip, "no-such-model")))
+    assert "There is no model" in sentence(last(predict(clip, "no-such-model")))
     weights, aside = Path(model, "model.safetensors"), Path(model, "aside")
     shutil.move(weights, aside)
     assert "model.safetensors is missing" in sentence(last(predict(clip, model)))
@@ -246,9 +274,22 @@ def test_stop_ends_within_a_step_and_keeps_what_was_made(clip, model):
         if view.video.get("value"):
             frames = decoded(view.video["value"])
     assert steps_after == 0
-    assert "Stopped in window 1 of 2, after step 3 of 20" in view.status
+    assert (
+        "Stopped in window 1 of 2, after step 3 of 20: from clip.mp4 by mine (ddim, 20 steps, seed 3)." in view.status
+    )
     assert frames == 2 + 6
     assert view.predict["interactive"]
+
+
+def test_stop_while_another_model_answers_keeps_the_prediction(clip, model, tiny_model, tmp_path):
+    lgcvd.save(tiny_model, tmp_path / "mine-rival")
+    run = Run()
+    for view in predict(clip, model, run, beside=("copy-last-frame", str(tmp_path / "mine-rival"))):
+        if "rival: window 1 of 2" in view.status:
+            demo_app.stop(run)
+    assert "7 new frames in" in view.status
+    assert "Stopped before this was finished: rival." in view.status
+    assert set(view.psnr["value"]["answer"]) == {"prediction", "copy", "black"}
 
 
 def test_stop_before_its_turn_makes_no_prediction(clip, model):
@@ -271,30 +312,83 @@ def test_names_of_uploads_are_shown_as_text(model, tmp_path):
 
 
 def test_looking_at_a_clip_says_what_the_model_gets(clip, model):
-    looking = demo_app.look(clip, model, 20, picture=True)
+    looking = demo_app.look(clip, model, 20, own=True)
     moving, note, start = next(looking)
     assert "14 frames, 10 a second" in note
     assert "16 x 16 pixels" in note
-    assert (start["maximum"], start["value"]) == (12, 12)
+    assert (start["maximum"], start["value"], start["interactive"]) == (12, 12, True)
     assert Path(moving["value"]).read_bytes().startswith(b"GIF")
     assert not list(looking)
+
+
+def test_of_a_clip_of_one_s_own_the_page_says_what_the_model_knows_instead(clip, tiny_model, tmp_path):
+    lgcvd.save(tiny_model, tmp_path / "knows")
+    words = "has seen only simulated pushes: other clips turn into those"
+    for data, own, told in (("pushing: 4,000 clips", True, True), ("pushing", False, False), ("mine", True, False)):
+        lgcvd.save(tiny_model, tmp_path / "knows", lgcvd.About(data=data))
+        demo_app.load.cache_clear()
+        [(_, note, _)] = demo_app.look(clip, str(tmp_path / "knows"), 0, own=own)
+        assert (words in note) == told
+
+
+def test_what_came_before_begins_where_the_truth_is_known(clip, model, tmp_path):
+    app = demo_app.build_app([model], tmp_path)
+    on = {function.name: function.fn for function in app.fns.values()}
+
+    def begins(name: str, *more: object) -> list[int]:
+        return [start["value"] for _, _, start, _ in on[name](clip, 0, model, *more)]
+
+    assert begins("on_clip", "past") == [12]
+    assert begins("on_clip", "predict") == [0]
+    assert begins("on_start_of_task", "predict", 12, 12) == [0]
+    assert begins("on_start_of_task", "past", 5, 0) == [], "someone has chosen it"
+
+
+def test_numbers_are_kept_in_range():
+    slider = demo_app.gr.Slider(1, 10, 5, step=1, precision=0)
+    assert [slider.preprocess(number) for number in (None, 0, 7, 99)] == [1, 1, 7, 10]
+
+
+@pytest.mark.parametrize(
+    ("written", "numbers"), [("3, 6", (3, 6)), ("3-6", (3, 4, 5, 6)), ("2; 8 - 7", (2, 7, 8)), ("5 6", (5, 6))]
+)
+def test_missing_frames_are_numbers_and_ranges(written, numbers):
+    assert demo_app.Wish(**SETTINGS, missing=written).missing_frames() == numbers
+
+
+def test_a_clip_that_a_model_made_is_not_called_the_truth(model, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        demo_app.video, "filmstrip", lambda rows, *_, **__: shown.append([*rows]) or torch.zeros(3, 8, 8)
+    )
+    last(predict(str(examples.write_dreams(tmp_path)[0]), model))
+    assert shown[-1] == ["dreamed", "prediction", "copy"]
+
+
+def test_models_of_other_clips_are_not_offered_beside(tiny_model, tmp_path):
+    models = {data: str(tmp_path / data) for data in ("pushing", "robot_hands", "mine")}
+    for data, name in models.items():
+        lgcvd.save(tiny_model, name, lgcvd.About(data=f"{data}: clips"))
+    app = demo_app.build_app([*models.values()], tmp_path)
+    on_beside = next(function.fn for function in app.fns.values() if function.name == "on_beside")
+    assert [name for name, _ in on_beside(models["pushing"], [])["choices"]] == [*demo_app.BASIC.values(), "mine"]
 
 
 def test_one_frame_is_enough_for_a_model_that_can_begin_with_one(model, tmp_path):
     file = str(write_gif(tmp_path / "one.gif", grays(1, 20, 20), [100]))
     able = lgcvd.load(model)
     lgcvd.save(able, tmp_path / "able", replace(able.about, tasks=(*able.about.tasks, "start")))
-    [(picture, note, start)] = demo_app.look(file, str(tmp_path / "able"), 3, picture=True)
-    assert "is given 1 of them" in note
-    assert (picture["visible"], start["value"]) == (True, 0)
+    [(picture, note, start)] = demo_app.look(file, str(tmp_path / "able"), 3, own=True)
+    assert "1 frame. The model sees it gray, 16 x 16 pixels, and is given that one." in note
+    assert (picture["visible"], start["value"], start["interactive"]) == (True, 0, False)
     assert "7 new frames" in last(predict(file, str(tmp_path / "able"))).status
 
 
 def test_of_a_long_clip_the_page_says_that_it_takes_the_beginning(clip, model, monkeypatch):
-    [(_, note, _)] = demo_app.look(clip, model, 0, picture=False)
+    [(_, note, _)] = demo_app.look(clip, model, 0, own=False)
     assert "goes on" not in note
     monkeypatch.setattr(demo_app, "MAX_CLIP_FRAMES", 9)
-    [(_, note, _)] = demo_app.look(clip, model, 0, picture=False)
+    [(_, note, _)] = demo_app.look(clip, model, 0, own=False)
     assert "The clip goes on; its first 9 frames are used" in note
     assert "goes on" not in last(predict(clip, model)).status
 
@@ -302,7 +396,7 @@ def test_of_a_long_clip_the_page_says_that_it_takes_the_beginning(clip, model, m
 def test_a_task_begins_with_a_number_of_frames_that_takes_seconds(model, tmp_path):
     app = demo_app.build_app([model], tmp_path)
     on_task = next(function.fn for function in app.fns.values() if function.name == "on_task")
-    assert {task: on_task(task)[2]["value"] for task in ("predict", "slowmo", "reconstruct")} == {
+    assert {task: on_task(task)[3]["value"] for task in ("predict", "slowmo", "reconstruct")} == {
         "predict": 28,
         "slowmo": 8,
         "reconstruct": 28,
@@ -312,7 +406,7 @@ def test_a_task_begins_with_a_number_of_frames_that_takes_seconds(model, tmp_pat
 def test_what_comes_from_nothing_is_offered_no_clip(model, tmp_path):
     app = demo_app.build_app([model], tmp_path)
     on_task = next(function.fn for function in app.fns.values() if function.name == "on_task")
-    assert [on_task(task)[0]["visible"] for task in ("predict", "generate")] == [True, False]
+    assert [on_task(task)[1]["visible"] for task in ("predict", "generate")] == [True, False]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -326,7 +420,7 @@ def test_no_bytes_break_the_page(clip, model, tmp_path, suffix, junk, keep, skip
     good = Path(clip).read_bytes()
     path = tmp_path / f"fuzzed{suffix}"
     path.write_bytes(good[:keep] + junk + good[keep + skip :])
-    [(_, note, _)] = demo_app.look(str(path), model, 0, picture=False)
+    [(_, note, _)] = demo_app.look(str(path), model, 0, own=False)
     assert 'class="status error"' in note or 'class="status note"' in note
 
 
@@ -337,10 +431,9 @@ def test_a_model_in_colour_is_offered_the_pushes(model, tmp_path):
         app = demo_app.build_app(names, tmp_path)
         assert any(said in getattr(block, "value", "") for block in app.blocks.values() if block.elem_id == "or")
     change = next(function.fn for function in app.fns.values() if function.name == "on_model")
-    words, gallery, example, more, _ = change(str(tmp_path / "colour"))
-    assert "pushes" in words
+    gallery, example, more, _ = change(str(tmp_path / "colour"))
     assert not more["visible"], "it was not trained on hands"
-    assert [Path(path).name for path in gallery["value"]] == [f"pushing-{i}.gif" for i in (1, 2, 3, 4)]
+    assert [Path(path).name for path, _ in gallery["value"]] == [f"pushing-{i}.gif" for i in (1, 2, 3, 4)]
     assert (gallery["selected_index"], example) == (0, 0)
     look = next(function.fn for function in app.fns.values() if function.name == "on_look")
     [(_, note, _)] = look(None, 5, str(tmp_path / "colour"), 0)  # the sixth of the examples before
@@ -370,25 +463,25 @@ def test_a_model_of_hands_is_offered_hands_once_they_are_asked_for(model, of_han
         assert "is not that clip" in told
         assert button["interactive"], "one can try again"
         assert on["on_fetched"](of_hands) == [demo_app.SAME] * 6
-        assert on["on_model"](of_hands)[3]["visible"]
+        assert on["on_model"](of_hands)[2]["visible"]
         answers.append((episode, None))
         *busy, (_, told) = on["on_fetch"]()
         assert "Downloading" in busy[0][1]
         assert told == ""
         assert len(asked) == 2, "the second clip has the same file here"
     assert on["on_fetched"](model) == [demo_app.SAME] * 6, "the visitor has chosen another model meanwhile"
-    words, gallery, example, button, _, upload = on["on_fetched"](of_hands)
+    gallery, example, button, _, upload, words = on["on_fetched"](of_hands)
     assert "real robot" in words
-    assert [Path(path).name for path in gallery["value"][:4]] == [
-        "hands-dreamed-1.gif",
-        "hands-dreamed-2.gif",
-        "hands-1.gif",
-        "hands-2.gif",
+    assert [name for _, name in gallery["value"][:4]] == [
+        "hands dreamed 1",
+        "hands dreamed 2",
+        "hands 1",
+        "hands 2",
     ]
     assert (gallery["selected_index"], example, button["visible"], upload) == (2, 2, False, None)
     for _, note, _ in on["on_look"](None, example, of_hands, 0):
         assert "14 frames, 10 a second. The model sees them in colour" in note
-    assert len(on["on_model"](model)[1]["value"]) == 6
+    assert len(on["on_model"](model)[0]["value"]) == 6
 
 
 def test_the_page_offers_the_models_it_is_given_and_bounds_its_queue(model, tiny_model, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -234,6 +235,7 @@ def test_another_task_shows_its_own_settings_and_makes_its_film(page):
     expect(page.get_by_label("Missing frames, from 1")).to_be_visible()
     set_number(page, "Frames of the clip", 8)
     set_number(page, "Futures, made at once", 2)
+    expect(page.locator("#predict")).to_have_text("Fill in")
     page.click("#predict")
     expect(page.locator("#status")).to_contain_text("2 new frames in each of 2 futures")
     expect(page.locator("#film video")).to_be_visible()
@@ -265,9 +267,35 @@ def test_real_hands_are_fetched_only_when_asked_for(page, clip, other_side):
     expect(page.locator("#status")).to_contain_text("6 new frames in")
 
 
+def test_a_film_says_that_it_was_made_with_earlier_settings(page):
+    result, frames = page.locator("#result"), page.get_by_label("number input for New frames")
+    set_number(page, "New frames", 6)
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("6 new frames in")
+    expect(result).not_to_have_class(re.compile("old"))
+    frames.fill("")
+    frames.press("Tab")
+    expect(result).to_have_class(re.compile("old"))
+    page.click("#predict")
+    expect(page.locator("#status")).to_contain_text("1 new frame in")
+    expect(result).not_to_have_class(re.compile("old"))
+
+
+def test_no_menu_stays_open_behind_the_keyboard(page):
+    unfold(page, "Model, sampler, steps and seed")
+    page.get_by_label("Sampler").click()
+    menu = page.get_by_role("option", name="ddpm")
+    expect(menu).to_be_visible()
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    expect(menu).not_to_be_visible()
+
+
 def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    button = page.locator("#predict").bounding_box()
+    assert button["y"] + button["height"] <= 844, "it is in reach without scrolling"
     set_number(page, "New frames", 6)
     page.click("#predict")
     expect(page.locator("#status")).to_contain_text("6 new frames in")

@@ -284,11 +284,11 @@ def test_two_clips_are_bridged_by_the_end_of_one_and_the_beginning_of_the_other(
 
 def test_many_futures_and_what_the_memory_was_read_for(able: str, clip: Path, tmp_path: Path):
     out, attention = tmp_path / "out.gif", tmp_path / "attention.png"
-    for futures, panels in (("1", 2), ("3", 5)):
+    for futures, columns in (("1", 2), ("3", 3)):  # five panels in two rows
         options = ["--frames", "3", "--steps", "1", "--futures", futures, "--out", str(out)]
         assert main(["predict", str(clip), "--model", able, *options, "--attention", str(attention)]) == 0
         with Image.open(out) as gif:
-            assert gif.width == pytest.approx(20 + panels * 352, abs=2)
+            assert gif.width == pytest.approx(20 + columns * 352, abs=2)
     assert attention.read_bytes().startswith(b"\x89PNG")
 
 
@@ -297,7 +297,7 @@ def test_many_futures_and_what_the_memory_was_read_for(able: str, clip: Path, tm
     [
         ("past", [], "past would show it frames"),
         ("animate", [], "needs at least 2"),
-        ("infill", ["--missing", "9"], "frame 9 is not in the clip, which has frames 1 to 8"),
+        ("infill", ["--missing", "9"], "frame 9 is not among the 8 frames that are taken"),
         ("infill", ["--missing", *"12345678"], "every frame of the clip is missing: leave at least one"),
         ("slowmo", ["--frames", "1"], "number of frames must be at least 2, not 1"),
         ("interpolate", ["--frames", "0"], "number of new frames"),

@@ -258,7 +258,10 @@ class Infill(OfClip):
         clip = self.read(self.clip, model, self.frames, 2)
         outside = [number for number in self.missing if not 1 <= number <= len(clip.frames)]
         if outside:
-            raise UserError(f"frame {outside[0]} is not in the clip, which has frames 1 to {len(clip.frames)}.")
+            raise UserError(
+                f"frame {outside[0]} is not among the {len(clip.frames)} frames that are taken: "
+                "take more, or name others."
+            )
         known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
         if not any(known):
             raise UserError("every frame of the clip is missing: leave at least one, or generate a film from nothing.")
