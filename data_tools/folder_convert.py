@@ -2,8 +2,8 @@
 
     python data_tools/folder_convert.py --videos_dir DIR --image_size 64 --out_dir OUT
 
-A folder that holds pictures and no videos is one video, its pictures in natural order (2 before 10). The largest
-centred square of each frame is kept and scaled (Lanczos).
+A folder that holds pictures and no videos is one video, its pictures in natural order (2 before 10). Linked folders are
+followed. The largest centred square of each frame is kept and scaled (Lanczos).
 
 What lies below a folder named train, validation, val, valid or test belongs to that split. Of all else, --validation
 and --test say which share goes there; the name of a file decides (by a hash), so that it stays where it is when others
@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -36,10 +35,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lgcvd.convert import Video, add_options, convert, main
-from lgcvd.data import SPLIT_NAMES
+from lgcvd.data import find, split_named
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import MAX_FPS, MIN_FPS, PICTURES, VIDEOS, opened, read_pixels
+from lgcvd.video import MAX_FPS, MIN_FPS, opened, read_pixels
 
 SCENE_CUT = 30.0
 """Mean absolute difference of neighbouring frames, from 0 to 255, above which a new scene begins."""
@@ -97,26 +96,12 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.abs(after.astype(np.int16) - before).mean())
 
 
-def find(folder: Path) -> Iterator[tuple[Path, int | None]]:
-    """Videos and folders of frames below a folder, with the number of pictures of the latter."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: check the name.")
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        kinds = [os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")]
-        pictures = sum(kind in PICTURES for kind in kinds)
-        if any(kind in VIDEOS for kind in kinds):
-            for name in names:
-                if os.path.splitext(name)[1].lower() in VIDEOS and not name.startswith("."):
-                    yield Path(place, name), None
-        elif pictures:
-            yield Path(place), pictures
-
-
 def list_videos(folder: Path, cut: Cut, validation: float, test: float) -> list[Video]:
     """A video for every part of a file or folder of frames, in order of name."""
     if min(validation, test) < 0 or validation + test > 1:
         raise UserError(f"--validation and --test are shares, at most 1 together, not {validation:g} and {test:g}.")
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: check the name.")
     found = sorted((_name(path, folder), path, pictures) for path, pictures in find(folder))
     with ThreadPoolExecutor() as pool:  # reading the first bytes of many files is mostly waiting
         counts = pool.map(lambda entry: _expected(cut, *entry[1:]), found)
@@ -140,9 +125,9 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _split(name: str, validation: float, test: float) -> str:
-    for part in name.lower().split("/"):
-        if part in SPLIT_NAMES:
-            return SPLIT_NAMES[part]
+    for part in name.split("/"):
+        if split := split_named(part):
+            return split
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
     return "test" if place < test else "validation" if place < test + validation else "train"
 
@@ -158,7 +143,7 @@ def _expected(cut: Cut, path: Path, pictures: int | None) -> int:
                 return round(container.duration / av.time_base * (cut.fps or rate))
             packets = sum(packet.size > 0 for packet in container.demux(stream))
             return round(packets * (cut.fps / rate if cut.fps and rate else 1))
-    except (UserError, av.error.FFmpegError, UnicodeError):
+    except (UserError, av.error.FFmpegError, OSError, UnicodeError):
         return 0  # what is wrong will be told when it is read
 
 

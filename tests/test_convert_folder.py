@@ -171,6 +171,18 @@ def test_broken_files_are_left_out_and_listed(tmp_path: Path, capsys: pytest.Cap
     assert f"cut short.mp4: cut short.mp4 is cut short: {len(frames)} of its 20 frames" in incomplete
 
 
+def test_links_are_followed_and_those_to_nothing_listed(tmp_path: Path, capsys: pytest.CaptureFixture):
+    source = tmp_path / "source"
+    write_pictures(tmp_path / "elsewhere" / "walk", grays(4, 16, 16))
+    source.mkdir()
+    (source / "Test").symlink_to(tmp_path / "elsewhere")
+    (source / "Test" / "round").symlink_to(source)
+    (source / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    assert converted(source, tmp_path / "out") == 3
+    assert "skipped gone.mp4: there is no file " in capsys.readouterr().err
+    assert [(name, split) for name, (split, _, _) in videos(tmp_path / "out").items()] == [("Test/walk", "test")]
+
+
 def test_what_is_cut_short_is_listed_every_time_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture):
     cut = write_clip(tmp_path / "a.mp4", noise(20), options={**FAST, "g": "1"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])

@@ -77,7 +77,7 @@ class OfClips:
     seed: int = 0
     """Of the noise and of the choice of clips."""
     image_size: DisallowNone[tuple[int, int] | None] = None
-    """For baselines alone, where the data leave it open: height and width in pixels."""
+    """For baselines alone: height and width in pixels; left out, the data's own."""
     channels: DisallowNone[Literal[1, 3] | None] = None
     """The same: 1 (gray) or 3 (RGB)."""
 
@@ -122,7 +122,10 @@ class OfTraining:
         if not apart:
             print(f"{self.data} has no folder validation: what is validated is trained on, too", file=sys.stderr)
         options = {"split": "validation" if apart else "train"} | self._changed("stride")
-        return data.open(self.data, frames=frames, shape=self._shape, **options)
+        clips = data.open(self.data, frames=frames, shape=self._shape, **options)
+        if apart:
+            tell(clips)
+        return clips
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -136,6 +139,12 @@ class OfTraining:
 def endless(what: str, seed: int) -> dict:
     """Options of ``data.open`` for random clips of videos that never end, as moving digits never do."""
     return {} if what in data.GENERATED else {"draws": 1_000_000, "seed": seed}
+
+
+def tell(clips: Dataset) -> None:
+    """Say what is broken or left out."""
+    for line in data.remarks(clips):
+        print(line, file=sys.stderr)
 
 
 def in_words(config: ModelConfig) -> str:
