@@ -83,6 +83,9 @@ class OfClips:
 
     def open(self, clips: int, frames: int, shape: tuple[int, int, int] | None) -> Clips:
         """``clips`` clips of ``frames`` frames; of ``shape`` H, W, C, or as the data and the options have it."""
+        asked = (*(self.image_size or (None, None)), self.channels)
+        if shape and any(value not in (None, own) for value, own in zip(asked, shape, strict=True)):
+            raise UserError("--image-size and --channels are for baselines alone, a model has its own: leave them out.")
         shape = shape or shape_of(self.data, self.split, self.image_size, self.channels)
         chosen = {name: getattr(self, name) for name in ("seed", "split", "stride")}
         return open_clips(self.data, frames=frames, clips=clips, shape=shape, **chosen)
