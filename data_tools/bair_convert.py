@@ -76,7 +76,7 @@ def find(given: Path) -> list[Records]:
             found = _in_tar(tars[0])
     if not found:
         raise UserError(f"{given} holds no files {{train,test}}/*{SUFFIX}: give the folder {FOLDER}, or the tar file.")
-    return sorted(found, key=lambda records: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", records.name)])
+    return sorted(found, key=lambda records: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", records.name)])
 
 
 def _in_folder(folder: Path) -> list[Records]:

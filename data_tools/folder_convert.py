@@ -34,7 +34,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, source_path
 from lgcvd.data import find, split_named
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
@@ -182,7 +182,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--videos_dir", type=Path, required=True, help="folder of videos, GIFs or folders of frames")
+    parser.add_argument("--videos_dir", type=source_path, required=True, help="folder of videos or folders of frames")
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="1: gray, 3: colour")
     parser.add_argument("--fps", type=float, help="frames a second to take; all if not given")
     parser.add_argument("--stride", type=int, default=1, help="take every so many of the frames")
@@ -199,7 +199,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     videos = list_videos(options.videos_dir, cut, options.validation, options.test)
     settings = asdict(cut) | {"validation": options.validation, "test": options.test}
     shape = (cut.image_size, cut.image_size, cut.channels)
-    return convert(videos, shape, options, source="videos", settings=settings)
+    return convert(videos, shape, options, source="videos", settings=settings, folder=options.videos_dir)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from lgcvd.convert import Video, add_options, convert, main
+from lgcvd.convert import Video, add_options, convert, main, source_path
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import read_pixels
@@ -40,14 +40,15 @@ Place = tuple[Path, str]
 
 def run(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kth_dir", type=Path, required=True, help="folder of the class folders or zip archives")
+    parser.add_argument("--kth_dir", type=source_path, required=True, help="folder of the class folders or archives")
     add_options(parser)
     options = parser.parse_args(arguments)
     videos = list_videos(options.kth_dir, options.image_size)
     sequences = options.kth_dir / SEQUENCES
     digest = hashlib.sha256(sequences.read_bytes()).hexdigest() if sequences.exists() else None
     shape = (options.image_size, options.image_size, 1)
-    return convert(videos, shape, options, source="KTH actions", settings={"sequences": digest})
+    settings = {"sequences": digest}
+    return convert(videos, shape, options, source="KTH actions", settings=settings, folder=options.kth_dir)
 
 
 def list_videos(kth_dir: Path, image_size: int) -> list[Video]:
@@ -120,7 +121,11 @@ def _load(name: str, place: Place, first: int, last: int | None, image_size: int
 
 def _read(name: str, path: Path, first: int, last: int | None, image_size: int) -> Recording:
     count = max(last - first + 1, 0) if last else 10**9
-    pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    try:
+        pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    except UserError as error:  # nobody chose where to start
+        words = f"get it again, or mend {SEQUENCES}, which lists its frames {first} to {last}"
+        raise UserError(str(error).replace("start earlier", words)) from error
     return Recording(name, pixels.frames.transpose(0, 2, 3, 1), pixels.fps, note=pixels.damage)
 
 

@@ -191,7 +191,7 @@ def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
     if not paths:
         raise UserError(f"the folder {folder} has no pictures ({', '.join(PICTURES)}): give a folder of frames.")
-    order = sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name.lower())])
+    order = sorted(paths, key=lambda p: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", p.name.lower())])
     for index, path in enumerate(order):
         yield index / fps, partial(open_picture, path, path)
 
