@@ -256,12 +256,15 @@ def able(tiny_model, tmp_path: Path) -> str:
     ],
 )
 def test_every_task_has_its_verb(
-    able: str, clip: Path, tmp_path: Path, verb: str, options: list[str], frames: int, observed: set[int]
+    able: str, clip: Path, tmp_path: Path, verb: str, options: list[str], frames: int, observed: set[int], capsys
 ):
     out, strip = tmp_path / "out.gif", tmp_path / "strip.png"
     clips = [] if verb == "generate" else [str(clip)]
     run = [verb, *clips, "--model", able, "--steps", "1", "--resample", "1", "--out", str(out), "--strip", str(strip)]
     assert main([*run, *options]) == 0
+    made = {"generate": "generated", "reconstruct": "reconstructed"}.get(verb, "predicted")
+    new, given = frames - len(observed), f"{len(observed)} observed, " if observed else ""
+    assert f"{out}: {given}{new} {made} frame" in capsys.readouterr().out
     with Image.open(out) as gif:
         assert gif.n_frames == frames
         size = (gif.height, gif.width)
