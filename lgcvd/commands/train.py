@@ -70,7 +70,6 @@ class Train(OfTraining):
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.workers < 0:
             raise UserError(f"workers must not be negative, not {self.workers}.")
-        self.model.check_width()
         accelerator = accelerator_for(self.train, find_device(self.device))
         if accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -82,6 +81,7 @@ class Train(OfTraining):
         data = self.training_clips()
         if accelerator.is_main_process:
             tell(data)
+        self.model.check_width()
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
         validation = self._validation() if accelerator.is_main_process else None
