@@ -32,16 +32,16 @@ def sizes(data: str) -> dict[tuple[int, int, int], list[str]]:
 
 def tabulate(options: argparse.Namespace) -> int:
     """Evaluate and compare all rows; the exit code of the command that failed, or 0."""
-    both = ["--data", options.data]
-    for name in ("split", "frames", "sampler", "steps", "seed"):
-        if getattr(options, name) is not None:
-            both += [f"--{name}", str(getattr(options, name))]
+
+    def given(*names: str) -> list[str]:
+        there = [name for name in names if getattr(options, name) is not None]
+        return [word for name in there for word in (f"--{name}", str(getattr(options, name)))]
+
+    both, denoising = ["--data", options.data, *given("split", "frames", "seed")], given("sampler", "steps")
     evaluation = ["--protocol", options.protocol, "--cache", "runs/features"]
     if options.metrics:
         evaluation += ["--metrics", *options.metrics]
-    for name in ("clips", "trajectories", "batch"):
-        if getattr(options, name) is not None:
-            evaluation += [f"--{name}", str(getattr(options, name))]
+    evaluation += given("clips", "trajectories", "batch")
     found = sizes(options.data)
     if not found:
         print(f"no shipped model says that it was trained on {options.data}", file=sys.stderr)
@@ -51,12 +51,22 @@ def tabulate(options: argparse.Namespace) -> int:
         size = ["--image-size", str(height), str(width), "--channels", str(channels)]
         files = [str(folder / f"{row}.json") for row in rows]
         commands = [
-            ["evaluate", "--model", row, *both, *size, *evaluation, "--out", file]
+            [
+                "evaluate",
+                "--model",
+                row,
+                *both,
+                *size,
+                *evaluation,
+                *(denoising if row in models else []),
+                "--out",
+                file,
+            ]
             for row, file in zip(rows, files, strict=True)
         ]
         commands += [
             ["compare", *files, "--out", str(folder)],
-            ["gallery", "--models", *rows, *both, "--out", str(folder)],
+            ["gallery", "--models", *rows, *both, *denoising, "--out", str(folder)],
         ]
         for command in commands:
             if code := main(command):

@@ -111,7 +111,7 @@ def _frame(source: Path, member: str, image_size: int) -> np.ndarray:
         data = _opened(source).read(member) if source.is_file() else (source / member).read_bytes()
         return fit(Image.open(io.BytesIO(data)), (image_size, image_size), 3)
     except Exception as error:  # Pillow and zipfile raise errors of any kind at damaged files
-        raise UserError(f"{member} cannot be read ({error}): unpack or download it again.") from error
+        raise UserError(f"{member} cannot be read: unpack or download it again.") from error
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +120,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except Exception as error:
-        raise UserError(f"{path} is damaged ({error}): download it again.") from error
+        raise UserError(f"{path.name} is damaged: download it again.") from error
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

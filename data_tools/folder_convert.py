@@ -2,8 +2,8 @@
 
     python data_tools/folder_convert.py --videos_dir DIR --image_size 64 --out_dir OUT
 
-A folder that holds pictures and no videos is one video, its pictures in natural order (2 before 10). The largest
-centred square of each frame is kept and scaled (Lanczos).
+A folder that holds pictures and no videos is one video, its pictures in natural order (2 before 10). Linked folders are
+followed. The largest centred square of each frame is kept and scaled (Lanczos).
 
 What lies below a folder named train, validation, val, valid or test belongs to that split. Of all else, --validation
 and --test say which share goes there; the name of a file decides (by a hash), so that it stays where it is when others
@@ -21,9 +21,8 @@ as scaled (12 minutes of 64 x 64 pixels), is read in parts of so many, and a pie
 from __future__ import annotations
 
 import hashlib
-import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,11 +33,11 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from lgcvd.convert import Video, add_options, convert, main, new_parser
-from lgcvd.data import SPLIT_NAMES
+from lgcvd.convert import Video, add_options, convert, main, new_parser, source_path
+from lgcvd.data import find, split_named
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
-from lgcvd.video import MAX_FPS, MIN_FPS, PICTURES, VIDEOS, opened, read_pixels
+from lgcvd.video import MAX_FPS, MIN_FPS, opened, read_pixels
 
 SCENE_CUT = 30.0
 """Mean absolute difference of neighbouring frames, from 0 to 255, above which a new scene begins."""
@@ -96,26 +95,12 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.abs(after.astype(np.int16) - before).mean())
 
 
-def find(folder: Path) -> Iterator[tuple[Path, int | None]]:
-    """Videos and folders of frames below a folder, with the number of pictures of the latter."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: check the name.")
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        kinds = [os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")]
-        pictures = sum(kind in PICTURES for kind in kinds)
-        if any(kind in VIDEOS for kind in kinds):
-            for name in names:
-                if os.path.splitext(name)[1].lower() in VIDEOS and not name.startswith("."):
-                    yield Path(place, name), None
-        elif pictures:
-            yield Path(place), pictures
-
-
 def list_videos(folder: Path, cut: Cut, validation: float, test: float) -> list[Video]:
     """A video for every part of a file or folder of frames, in order of name."""
     if min(validation, test) < 0 or validation + test > 1:
         raise UserError(f"--validation and --test are shares, at most 1 together, not {validation:g} and {test:g}.")
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: check the name.")
     found = sorted((_name(path, folder), path, pictures) for path, pictures in find(folder))
     with ThreadPoolExecutor() as pool:  # reading the first bytes of many files is mostly waiting
         counts = pool.map(lambda entry: _expected(cut, *entry[1:]), found)
@@ -139,9 +124,9 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _split(name: str, validation: float, test: float) -> str:
-    for part in name.lower().split("/"):
-        if part in SPLIT_NAMES:
-            return SPLIT_NAMES[part]
+    for part in name.split("/"):
+        if split := split_named(part):
+            return split
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
     return "test" if place < test else "validation" if place < test + validation else "train"
 
@@ -157,7 +142,7 @@ def _expected(cut: Cut, path: Path, pictures: int | None) -> int:
                 return round(container.duration / av.time_base * (cut.fps or rate))
             packets = sum(packet.size > 0 for packet in container.demux(stream))
             return round(packets * (cut.fps / rate if cut.fps and rate else 1))
-    except (UserError, av.error.FFmpegError, UnicodeError):
+    except (UserError, av.error.FFmpegError, OSError, UnicodeError):
         return 0  # what is wrong will be told when it is read
 
 
@@ -194,7 +179,7 @@ def load_video(name: str, path: Path, cut: Cut, start: int = 0, count: int | Non
 def run(arguments: Sequence[str] | None = None) -> int:
     """Convert what the command line asks for; return the exit code."""
     parser = new_parser(__doc__)
-    parser.add_argument("--videos_dir", type=Path, required=True, help="folder of videos, GIFs or folders of frames")
+    parser.add_argument("--videos_dir", type=source_path, required=True, help="folder of videos or folders of frames")
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="1: gray, 3: colour")
     parser.add_argument("--fps", type=float, help="frames a second to take; all if not given")
     parser.add_argument("--stride", type=int, default=1, help="take every so many of the frames")
@@ -211,7 +196,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     videos = list_videos(options.videos_dir, cut, options.validation, options.test)
     settings = asdict(cut) | {"validation": options.validation, "test": options.test}
     shape = (cut.image_size, cut.image_size, cut.channels)
-    return convert(videos, shape, options, source="videos", settings=settings)
+    return convert(videos, shape, options, source="videos", settings=settings, folder=options.videos_dir)
 
 
 if __name__ == "__main__":

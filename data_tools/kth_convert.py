@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from lgcvd.convert import Video, add_options, convert, main, new_parser
+from lgcvd.convert import Video, add_options, convert, main, new_parser, source_path
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import read_pixels
@@ -39,14 +39,15 @@ Place = tuple[Path, str]
 
 def run(arguments: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__)
-    parser.add_argument("--kth_dir", type=Path, required=True, help="folder of the class folders or zip archives")
+    parser.add_argument("--kth_dir", type=source_path, required=True, help="folder of the class folders or archives")
     add_options(parser)
     options = parser.parse_args(arguments)
     videos = list_videos(options.kth_dir, options.image_size)
     sequences = options.kth_dir / SEQUENCES
     digest = hashlib.sha256(sequences.read_bytes()).hexdigest() if sequences.exists() else None
     shape = (options.image_size, options.image_size, 1)
-    return convert(videos, shape, options, source="KTH actions", settings={"sequences": digest})
+    settings = {"sequences": digest}
+    return convert(videos, shape, options, source="KTH actions", settings=settings, folder=options.kth_dir)
 
 
 def list_videos(kth_dir: Path, image_size: int) -> list[Video]:
@@ -119,7 +120,11 @@ def _load(name: str, place: Place, first: int, last: int | None, image_size: int
 
 def _read(name: str, path: Path, first: int, last: int | None, image_size: int) -> Recording:
     count = max(last - first + 1, 0) if last else 10**9
-    pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    try:
+        pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
+    except UserError as error:  # nobody chose where to start
+        words = f"get it again, or mend {SEQUENCES}, which lists its frames {first} to {last}"
+        raise UserError(str(error).replace("start earlier", words)) from error
     return Recording(name, pixels.frames.transpose(0, 2, 3, 1), pixels.fps, note=pixels.damage)
 
 

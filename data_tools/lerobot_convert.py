@@ -29,7 +29,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from lgcvd.convert import SPLITS, Video, add_options, convert, main, new_parser
+from lgcvd.convert import SPLITS, Video, add_options, convert, main, new_parser, source_path
 from lgcvd.data import SPLIT_NAMES
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
@@ -60,7 +60,7 @@ class Episode:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__)
-    parser.add_argument("--dataset_dir", type=Path, required=True, help="folder of meta, data and videos")
+    parser.add_argument("--dataset_dir", type=source_path, required=True, help="folder of meta, data and videos")
     parser.add_argument("--camera", help="which camera, if there are several")
     parser.add_argument("--episodes", default=":", metavar="FIRST:END", help="only these, END excluded (default: all)")
     parser.add_argument("--stride", type=int, default=1, help="of the frames, every so many is kept")
@@ -77,6 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         options,
         source=f"LeRobot {options.dataset_dir.resolve().name}",
         settings={"camera": camera, "stride": options.stride},
+        folder=options.dataset_dir,
     )
 
 

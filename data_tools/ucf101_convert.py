@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lgcvd.convert import Video, add_options, convert, main, new_parser
+from lgcvd.convert import Video, add_options, convert, main, new_parser, source_path
 from lgcvd.errors import UserError
 from lgcvd.shards import Recording
 from lgcvd.video import read_pixels
@@ -32,14 +32,14 @@ USUAL_FRAMES = 186
 
 def run(arguments: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__)
-    parser.add_argument("--ucf_dir", type=Path, required=True, help="folder of the class folders")
+    parser.add_argument("--ucf_dir", type=source_path, required=True, help="folder of the class folders")
     parser.add_argument("--splits_dir", type=Path, required=True, help="folder of trainlist01.txt ...")
     parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="which of the official splits")
     add_options(parser)
     options = parser.parse_args(arguments)
     videos = list_videos(options.ucf_dir, options.splits_dir, options.split, options.image_size)
     shape = (options.image_size, options.image_size, 3)
-    return convert(videos, shape, options, source="UCF101", settings={"split": options.split})
+    return convert(videos, shape, options, source="UCF101", settings={"split": options.split}, folder=options.ucf_dir)
 
 
 def list_videos(ucf_dir: Path, splits_dir: Path, split: int, image_size: int) -> list[Video]:

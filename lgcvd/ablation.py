@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from lgcvd.baselines import copy_last_frame
 from lgcvd.checkpoints import load
 from lgcvd.config import ModelConfig, Preset, TrainConfig, in_one_stage
 from lgcvd.context import TaskMix
-from lgcvd.data import described
+from lgcvd.data import described, videos_told_apart
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
 from lgcvd.machine import describe_machine
@@ -172,6 +173,8 @@ def ablate(
         "budget": asdict(budget),
         "clips": held_out.shape,
         "data": described(data),
+        **videos_told_apart(data),
+        "held out": f"crc32 {zlib.crc32(held_out.cpu().contiguous().numpy().tobytes()):08x}",
         "measures": list(MEASURES),
     }
     _same_settings(folder / "settings.json", settings)
@@ -200,7 +203,9 @@ def ablate(
 def _same_settings(path: Path, settings: dict) -> None:
     settings = json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
     if path.exists():
-        newer = {"preset": asdict(Preset(ModelConfig(), TrainConfig()))}  # what a folder does not tell had its default
+        # what a folder does not tell had its default, or was not told in its time
+        untold = {name: settings.get(name) for name in ("videos", "held out")}
+        newer = {"preset": asdict(Preset(ModelConfig(), TrainConfig())), **untold}
         changed = differences(filled(json.loads(path.read_text()), newer), settings)
         if changed:
             raise UserError(f"{path.parent} compares under other settings ({'; '.join(changed)}): use another folder.")

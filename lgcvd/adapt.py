@@ -61,13 +61,16 @@ RECORD = "adaptation.json"
 
 
 def read_clips(what: Sequence[str | Path], shape: tuple[int, int, int], fps: float | None = None) -> VideoFiles:
-    """Videos, folders of pictures, and all videos below folders, cut and scaled to ``shape`` (H, W, C).
+    """Videos, folders of pictures, and all of these below folders, cut and scaled to ``shape`` (H, W, C).
 
     ``fps`` takes so many frames a second; without it every frame is taken.
     """
     paths = [path for name in map(Path, what) for path in (videos_below(name) if name.is_dir() else []) or [name]]
     if not paths:
         raise UserError("there is no clip to adapt to: give a video, or a folder of videos or pictures.")
+    for path in map(Path, what):
+        if not path.exists():
+            raise UserError(f"there is no file {path}: check the name.")
     return VideoFiles({str(path): path for path in paths}, shape, fps)
 
 

@@ -72,6 +72,11 @@ def add_options(parser: argparse.ArgumentParser, image_size: int = 64) -> None:
     parser.add_argument("--dry_run", action="store_true", help="say what would be written, and stop")
 
 
+def source_path(text: str) -> Path:
+    """The type of an option that names the source: a path that says the same from wherever the program is run."""
+    return Path(text).absolute()
+
+
 def convert(
     videos: Sequence[Video],
     shape: tuple[int, int, int],
@@ -79,12 +84,14 @@ def convert(
     *,
     source: str,
     settings: dict | None = None,
+    folder: Path | None = None,
 ) -> int:
     """Write all videos as shards of ``options.out_dir``; return the exit code: 0, or 3 if some had to be skipped.
 
     ``options`` come from ``add_options``, ``shape`` is (H, W, C) of a frame, and ``settings`` (JSON values) is all else
-    that decides the output. Raises ``UserError`` if there is nothing to convert, if the folder holds the result of
-    other settings, or if the disk is too small.
+    that decides the output. ``folder``, a ``source_path``, is where the source lies: what is written names files from
+    there on, so that it is the same wherever that is. Raises ``UserError`` if there is nothing to convert, if the
+    output folder holds the result of other settings, or if the disk is too small.
     """
     if not videos:
         raise UserError(f"{source}: there is nothing to convert.")
@@ -120,7 +127,7 @@ def convert(
     with _Loader(options.workers) as loader, bar:
         loaded = loader([video for part in missing.values() for video in part])
         for path, part in missing.items():
-            _write(path, part, loaded, bar, shape, source, options.layout)
+            _write(path, part, loaded, bar, shape, source, options.layout, f"{folder}{os.sep}" if folder else "")
     return _report(shards, options.out_dir)
 
 
@@ -184,14 +191,16 @@ def _write(
     shape: tuple[int, int, int],
     source: str,
     layout: Layout,
+    prefix: str,
 ) -> None:
+    """Write a shard. ``prefix`` is left out of the reasons why something had to be skipped."""
     skipped: list[tuple[str, str]] = []
 
     def whole() -> Iterator[Recording]:
         for video in videos:
             recordings = next(loaded)
             if isinstance(recordings, str):
-                skipped.append((video.name, recordings))
+                skipped.append((video.name, recordings.replace(prefix, "") if prefix else recordings))
                 recordings = []
             for recording in recordings:
                 if recording.frames.shape[1:] == shape:
@@ -213,6 +222,9 @@ def _report(shards: dict[Path, list[Video]], out_dir: Path) -> int:
         print(f"incomplete {name}: {note}", file=sys.stderr)
     for name, reason in skipped:
         print(f"skipped {name}: {reason}", file=sys.stderr)
+    broken = [str(shard.path) for shard in written if shard.skipped or shard.notes]
+    if broken:
+        print(f"once you have mended these, remove {' '.join(broken)} and run the same command again", file=sys.stderr)
     return 3 if skipped else 0
 
 

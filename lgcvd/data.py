@@ -7,8 +7,11 @@ else: any number of workers of a ``DataLoader`` gives the same clips.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -23,7 +26,7 @@ from torch.utils.data import Dataset
 from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
 from lgcvd.shards import SUFFIXES, open_shards, shard_paths
-from lgcvd.video import VIDEOS, read_pixels
+from lgcvd.video import PICTURES, VIDEOS, read_pixels
 
 GENERATED = {"digits": "reflect", "stochastic-digits": "stochastic"}
 """Names of data that are made on the fly: name -> motion."""
@@ -36,6 +39,9 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
 }
 """What a split is called, here and elsewhere -> split."""
+
+MOST_TOLD = 5
+"""Videos of which ``remarks`` tells each that they are broken; of all others it tells how many they are."""
 
 MOST_DECODED = 4 << 30
 """Bytes of frames that are kept in memory when videos are read straight from their files."""
@@ -73,7 +79,8 @@ class Shards:
         self.fps = [rate for shard in self._shards for rate in shard.fps]
         self.skipped = [entry for shard in self._shards for entry in shard.skipped]
         self.notes = [entry for shard in self._shards for entry in shard.notes]
-        self.split = self._shards[0].split
+        splits = {shard.split for shard in self._shards}
+        self.split = splits.pop() if len(splits) == 1 else ""
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -93,17 +100,23 @@ class Shards:
 class VideoFiles:
     """Videos and folders of pictures, name -> path, decoded into memory, cut and scaled to ``shape`` (H, W, C).
 
-    fps: as for ``lgcvd.video.read_clip``.
+    What cannot be read is ``skipped``; ``UserError`` if that is all. fps: as for ``lgcvd.video.read_clip``.
     """
 
     def __init__(self, paths: dict[str, Path], shape: tuple[int, int, int], fps: float | None = None):
         self.split, self.shape, size = "", shape, 0
-        self._frames, self.fps, self.skipped, self.notes = [], [], [], []
-        self.names = list(paths)
+        self._frames, self.names, self.fps, self.skipped, self.notes = [], [], [], [], []
         for name, path in paths.items():
-            pixels = read_pixels(path, shape[:2], shape[2], fps=fps, max_frames=10**9)
+            try:
+                pixels = read_pixels(path, shape[:2], shape[2], fps=fps, max_frames=10**9)
+            except UserError as error:
+                self.skipped.append((name, str(error)))
+                if len(self.skipped) == len(paths):
+                    raise
+                continue
             self._frames.append(pixels.frames.transpose(0, 2, 3, 1))
-            self.fps.append(pixels.fps)
+            self.names.append(name)
+            self.fps.append(None if path.is_dir() and not fps else pixels.fps)
             if pixels.damage:
                 self.notes.append((name, pixels.damage))
             size += self._frames[-1].nbytes
@@ -169,6 +182,13 @@ class Windows(Dataset):
     def reach(self) -> int:
         """Frames of the video from a window's first to its last."""
         return (self.frames - 1) * self.stride + 1
+
+    @property
+    def left_out(self) -> str:
+        """A sentence on the videos that are too short for a window; empty if there are none."""
+        short = sum(length < self.reach for length in self.videos.lengths)
+        of = len(self.videos.lengths)
+        return f"{short} of {of} videos are shorter than {self.reach} frames and left out." if short else ""
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -241,7 +261,7 @@ def open(
 
     - "digits" or "stochastic-digits": moving digits, made on the fly;
     - an HDF5 file, or a folder of them;
-    - a folder of videos;
+    - a folder of videos and folders of pictures, see ``videos_below``;
     - a folder with a folder for each split, of either.
 
     ``options`` are those of ``Windows`` (stride, draws, flip, speeds, seed ...); moving digits know ``seed`` only.
@@ -278,17 +298,58 @@ def described(data: Dataset) -> str:
     return f"{type(data).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
+def remarks(data: Dataset) -> list[str]:
+    """What whoever uses ``data`` should know: videos that are broken, or too short for a clip; a line each."""
+    if not isinstance(data, Windows):
+        return []
+    lines = []
+    for kind, entries in {"skipped": data.videos.skipped, "incomplete": data.videos.notes}.items():
+        lines += [f"{kind} {name}: {said}" for name, said in entries[:MOST_TOLD]]
+        lines += [f"{kind} {len(entries) - MOST_TOLD} more"] if len(entries) > MOST_TOLD else []
+    return [*lines, data.left_out] if data.left_out else lines
+
+
+def videos_told_apart(data: Dataset) -> dict[str, str]:
+    """What tells the videos of ``data`` from others of the same number and size, as a setting: {"videos": digest}.
+
+    Of the names and lengths, which are the same wherever the videos lie. Nothing where there are no videos.
+    """
+    if not isinstance(data, Windows):
+        return {}
+    listed = json.dumps([list(data.videos.names), list(data.videos.lengths)])
+    return {"videos": f"sha256 {hashlib.sha256(listed.encode()).hexdigest()[:16]}"}
+
+
+def split_named(folder: str) -> Split | None:
+    """The split that a folder's name tells, in large or small letters; None if it tells none."""
+    return SPLIT_NAMES.get(folder.lower())
+
+
+def own_split(path: Path, videos: Videos) -> Split | None:
+    """The split that ``videos`` are by the name of their folder, or by what their files say; None if nothing tells."""
+    return split_named(path.absolute().name) or split_named(videos.split)
+
+
 def split_folders(path: Path) -> dict[Split, Path]:
     """The folder of each split that a data set has; none where it is not divided."""
+    if not path.is_dir():
+        return {}
+    folders = sorted((folder for folder in path.iterdir() if split_named(folder.name)), key=_by_split_name)
     found: dict[Split, Path] = {}
-    for name, split in SPLIT_NAMES.items():
-        if (path / name).is_dir():
-            found.setdefault(split, path / name)
+    for folder in folders:
+        if folder.is_dir():
+            found.setdefault(split_named(folder.name), folder)
     return found
 
 
+def _by_split_name(folder: Path) -> tuple[int, bool]:
+    """In the order of ``SPLIT_NAMES``, small letters first."""
+    name = folder.name.lower()
+    return [*SPLIT_NAMES].index(name), folder.name != name
+
+
 def open_videos(path: Path, shape: tuple[int, int, int]) -> Videos:
-    """An HDF5 file, or a folder of them, or a folder of videos, which are cut and scaled to ``shape`` (H, W, C)."""
+    """An HDF5 file, or a folder of them, or of videos and pictures, which are cut and scaled to ``shape`` (H, W, C)."""
     if not path.exists():
         raise UserError(f"there is no data {path}: give a folder, an HDF5 file, or one of {', '.join(GENERATED)}.")
     if path.is_dir():
@@ -302,13 +363,41 @@ def open_videos(path: Path, shape: tuple[int, int, int]) -> Videos:
 def _named_below(folder: Path) -> dict[str, Path]:
     paths = videos_below(folder)
     if not paths:
-        raise UserError(f"{folder} holds no HDF5 shards and no videos ({', '.join(VIDEOS)}): check the name.")
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+        raise UserError(
+            f"{folder} holds no HDF5 shards, no videos ({', '.join(VIDEOS)}) and no pictures: check the name."
+        )
+    return {path.relative_to(folder).as_posix() if path != folder else folder.resolve().name: path for path in paths}
 
 
 def videos_below(folder: Path) -> list[Path]:
-    """Videos (``lgcvd.video.VIDEOS``) anywhere below a folder."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
+    """Videos (``lgcvd.video.VIDEOS``) and folders of pictures anywhere below a folder, or the folder itself."""
+    return sorted(path for path, _ in find(folder))
+
+
+def find(folder: Path) -> Iterator[tuple[Path, int | None]]:
+    """Videos and folders of pictures below a folder, with the number of pictures of the latter.
+
+    A folder that holds pictures and no videos is one video. Linked folders are followed, each folder is looked into
+    once, hidden ones and hidden files are left out.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # a folder that is linked as well as there has its own name where that can be told early
+        folders[:] = sorted(
+            (name for name in folders if not name.startswith(".")),
+            key=lambda name: (os.path.islink(os.path.join(place, name)), name),
+        )
+        names = [name for name in names if not name.startswith(".")]
+        kinds = [os.path.splitext(name)[1].lower() for name in names]
+        if any(kind in VIDEOS for kind in kinds):
+            yield from ((Path(place, name), None) for name, kind in zip(names, kinds, strict=True) if kind in VIDEOS)
+        elif pictures := sum(kind in PICTURES for kind in kinds):
+            yield Path(place), pictures
 
 
 def _digits(

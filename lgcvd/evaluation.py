@@ -32,7 +32,7 @@ from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import METRICS, PAIRWISE, Protocol
 from lgcvd.rollout import predict
 from lgcvd.seeds import checked_seed, generator_for
-from lgcvd.settings import differences
+from lgcvd.settings import differences, filled
 from lgcvd.shards import shard_paths
 from lgcvd.statistics import bootstrap_interval
 from lgcvd.video import from_uint8
@@ -105,6 +105,9 @@ class Clips:
     split: str
     shape: Shape
     indices: tuple[int, ...]
+    stride: int = 1
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers should know of them."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -117,11 +120,23 @@ class Clips:
             return f"{self.data.videos.names[video]}, frame {start}"
         return str(index)
 
+    def content(self, position: int) -> int:
+        """A checksum of its pixels: clips with the same are the same, wherever they come from."""
+        return _checksum(self.data[self.indices[position]])
+
+
+def _checksum(clip: Tensor) -> int:
+    return zlib.crc32(clip.numpy().tobytes())
+
 
 def open_clips(
     what: str, *, frames: int, clips: int, seed: int, shape: Shape, split: Split = "test", stride: int = 1
 ) -> Clips:
-    """``clips`` clips of ``frames`` frames: one from each of as many equal parts of the split, where ``seed`` says."""
+    """``clips`` clips of ``frames`` frames: one from each of as many equal parts of the split, where ``seed`` says.
+
+    Data without folders of splits may tell their split themselves, and then it must be ``split``; else a note says that
+    they are not divided.
+    """
     checked_seed(seed)
     options = {} if stride == 1 else {"stride": stride}
     data = clip_data.open(what, frames=frames, shape=shape, split=split, **options)
@@ -129,7 +144,15 @@ def open_clips(
         raise UserError(f"the {split} split of {what} has {len(data)} clips of {frames} frames: set --clips lower.")
     parts = np.random.default_rng(seed).random(clips) + np.arange(clips)
     indices = (parts * len(data) / clips).astype(int)
-    return Clips(data, Path(what).name, split, shape, tuple(indices.tolist()))
+    notes = []
+    if isinstance(data, clip_data.Windows):
+        if not clip_data.split_folders(Path(what)):
+            own = clip_data.own_split(Path(what), data.videos)
+            if own and own != split:
+                raise UserError(f"{what} is the {own} split, not {split}: give --split {own}, or the folder above it.")
+            notes += [] if own else [f"{Path(what).name} is not divided into splits: a model may know these clips."]
+        notes += clip_data.remarks(data)
+    return Clips(data, Path(what).name, split, shape, tuple(indices.tolist()), stride, tuple(notes))
 
 
 def worst_of(results: dict, clips: Clips, count: int) -> Clips:
@@ -143,7 +166,7 @@ def worst_of(results: dict, clips: Clips, count: int) -> Clips:
     rows, sign = results["clips"], -1 if name == "lpips" else 1
     order = sorted(range(len(rows)), key=lambda i: sign * rows[i][name]["mean"])[:count]
     for i in order:
-        if zlib.crc32(clips.data[clips.indices[i]].numpy().tobytes()) != rows[i]["content"]:
+        if clips.content(i) != rows[i]["content"]:
             raise UserError("the results are of other clips: give the data, split, seed and frames of that evaluation.")
     return replace(clips, indices=tuple(clips.indices[i] for i in order))
 
@@ -215,6 +238,7 @@ class Evaluation:
             "steps": p.steps if self.predictor.random else None,
             "spacing": p.spacing if self.predictor.random else None,
             "seed": self.seed,
+            "stride": self.clips.stride,
             "metrics": [name for name in METRICS if name in self.metrics],
         }
         return json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
@@ -257,7 +281,7 @@ class Evaluation:
             values["diversity"] = metrics.diversity(predicted[:, k:].unflatten(0, (-1, n)).transpose(0, 1))
         return [
             {name: of_all[i].cpu().numpy() for name, of_all in values.items()}
-            | {"seconds": np.array(seconds), "content": np.array(zlib.crc32(pixels[i].numpy().tobytes()))}
+            | {"seconds": np.array(seconds), "content": np.array(_checksum(pixels[i]))}
             for i in range(len(positions))
         ]
 
@@ -287,6 +311,10 @@ def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share 
     settings = evaluation.settings()
     if note.exists():
         _check_same(json.loads(note.read_text()), settings, folder)
+        for position in range(of):
+            if _whole(_part(out, position)):
+                with np.load(_part(out, position)) as part:
+                    _check_content(int(part["content"]), evaluation.clips, position, folder)
     # whole batches are shared out: what is computed together does not depend on the number of processes
     for positions in share([range(first, min(first + batch, of)) for first in range(0, of, batch)]):
         if not all(_whole(_part(out, position)) for position in positions):
@@ -322,6 +350,8 @@ def finished(evaluation: Evaluation, out: Path) -> dict | None:
         return None
     results = read_results(out)
     _check_same(results["settings"], evaluation.settings(), out)
+    for position, row in enumerate(results["clips"]):
+        _check_content(row["content"], evaluation.clips, position, out)
     return results
 
 
@@ -341,7 +371,7 @@ def read_results(path: Path) -> dict:
 def results_of(evaluation: Evaluation, clips: list[dict[str, np.ndarray]], machine: dict) -> dict:
     """A results file's content, of what ``Evaluation.judge`` says of each clip."""
     protocol, n = evaluation.protocol, evaluation.trajectories
-    summary, per_frame, notes = {}, {}, []
+    summary, per_frame, notes = {}, {}, [*evaluation.clips.notes]
     rows = [
         {"clip": evaluation.clips.place(i), "content": int(clip["content"]), "seconds": _short(clip["seconds"])}
         for i, clip in enumerate(clips)
@@ -407,11 +437,21 @@ def _part(out: Path, position: int) -> Path:
 
 
 def _check_same(there: dict, wanted: dict, place: Path) -> None:
-    # a model is told by its weights: a later version of lgcvd may say more of its config
+    # a model is told by its weights: a later version of lgcvd may say more of its config, and of the stride
+    there = filled(there, {"stride": wanted["stride"]})
     different = differences(*(s | {"model": s["model"] | {"config": None, "about": None}} for s in (there, wanted)))
     if different:
         raise UserError(
             f"{place} is of another evaluation ({'; '.join(different[:3])}): choose another --out, or remove it."
+        )
+
+
+def _check_content(there: int, clips: Clips, position: int, place: Path) -> None:
+    """Data may have the same name and size and yet be others."""
+    if clips.content(position) != there:
+        raise UserError(
+            f"{place} is of other clips: {clips.place(position)} is not what it was there; choose another --out, or "
+            "remove it."
         )
 
 

@@ -80,4 +80,4 @@ def write_json(path: Path, content: object) -> None:
 
 def natural_order(name: str) -> list[int | str]:
     """A key to sort names by: 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -84,11 +84,18 @@ class Protocol:
     """Whether FVD sees the observed frames too, which are the same on both sides."""
     groups: Callable[[np.ndarray], list[np.ndarray]] = field(default=each_clip, repr=False)
     """What "best of N" chooses from."""
+    files: int = field(default=1, repr=False)
+    """That the trajectories of a clip are in, equally many in each."""
 
     def __post_init__(self) -> None:
         for name in ("context", "frames", "clips", "trajectories", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.trajectories % self.files:
+            raise UserError(
+                f"{self.name} groups trajectories by {self.files} files a clip: trajectories must be a multiple of "
+                f"{self.files}, not {self.trajectories}."
+            )
         if self.frames > MAX_FRAMES:
             raise UserError(f"frames must be at most {MAX_FRAMES}, not {self.frames}.")
 
@@ -162,6 +169,7 @@ LGCVD_RELEASED = Protocol(
     spacing="ends",
     fvd_observed=True,
     groups=released_groups,
+    files=10,
 )
 
 PROTOCOLS = {protocol.name: protocol for protocol in (OURS, MCVD, LGCVD_RELEASED)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -143,6 +143,11 @@ def rollout(
     stop within one step. Raises ``UserError`` for what the model was not trained for, and for what cannot be.
     """
     config, task = model.config, task or ("predict" if known is None else "infill")
+    unknown = options.keys() - {option.name for option in fields(Sampling)}
+    if unknown:
+        raise TypeError(f"rollout and predict have no option {' or '.join(sorted(unknown))}: see lgcvd.Sampling.")
+    if observed is not None and not observed.is_floating_point():
+        raise UserError(f"frames must be floating-point in [-1, 1], not {observed.dtype}: give frames / 127.5 - 1.")
     options = model.about.sampling_for(task) | options
     Sampling(**options).timesteps(model.schedule.steps)
     if memory not in MEMORIES:

@@ -21,6 +21,7 @@ from lgcvd import pictures, video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
+from lgcvd.data import remarks
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
 from lgcvd.machine import describe_machine, git_revision
@@ -177,6 +178,8 @@ class _Record:
         with (self.folder / "commands.txt").open("a") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {how_it_was_started()}\n")
         self.log(f"{'begun' if reached == 0 else f'going on after iteration {reached}'}: {how_it_was_started()}")
+        for line in remarks(self.data):
+            self.log(line)
         names = [f"{stage}{end}" for end in ("", "_norm") for stage in STAGES]
         names += ["rate", *map(" ".join, STAGES_OF_TASKS)]
         self.table = _rows_until(self.folder / "losses.csv", f"iteration,{','.join(names)}", reached)

@@ -22,7 +22,7 @@ from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.context import TaskMix
 from lgcvd.cost import told_when_too_large
-from lgcvd.data import described
+from lgcvd.data import described, videos_told_apart
 from lgcvd.errors import UserError
 from lgcvd.files import draft
 from lgcvd.models import VideoDenoiser
@@ -164,7 +164,7 @@ def train(
 
 def settings_of(model: ModelConfig, train: TrainConfig, data: object) -> dict:
     """All that decides a run, for its checkpoints and its folder."""
-    return {"model": asdict(model), "train": asdict(train), "data": described(data)}
+    return {"model": asdict(model), "train": asdict(train), "data": described(data), **videos_told_apart(data)}
 
 
 def learn_paths_first(
@@ -348,8 +348,9 @@ class _State:
         saved = read_checkpoint(folder)
         if not saved:
             return 0
+        # settings that are newer than the checkpoint had their default; old ones do not tell their videos apart
         defaults = {"model": asdict(ModelConfig()), "train": asdict(TrainConfig())}
-        old = filled(saved["config"], defaults)  # settings that are newer than the checkpoint had their default
+        old = filled(saved["config"], {**defaults, "videos": self.config.get("videos")})
         may_change = tuple(f"train.{name}:" for name in MAY_CHANGE)
         changed = [line for line in differences(old, self.config) if not line.startswith(may_change)]
         if changed:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,19 @@ def test_a_comparison_that_was_broken_off_goes_on(compared: Path, tmp_path: Path
 def test_other_settings_are_refused(compared: Path):
     with pytest.raises(UserError, match=r"other settings \(budget\.iterations: 3 there, 4 here.*another folder"):
         next(compare(compared, budget=Budget(iterations=4)))
+
+
+def test_scores_of_other_clips_are_not_mixed_in(compared: Path, tmp_path: Path):
+    def again(clips: Tensor):
+        return list(ablate(TINY, NAMES, DATA, clips, folder, Budget(iterations=3)))
+
+    folder = shutil.copytree(compared, tmp_path / "copy")
+    with pytest.raises(UserError, match=r"held out: crc32 \w+ there, crc32 \w+ here"):
+        again(held_out().flip(0))
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["held out"]  # as in folders from before it was told
+    (folder / "settings.json").write_text(json.dumps(settings))
+    assert again(held_out()) == []
 
 
 def test_minutes_are_counted_over_interruptions(tmp_path: Path):

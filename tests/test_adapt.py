@@ -122,6 +122,8 @@ def test_videos_folders_of_them_and_folders_of_pictures_are_clips(clip: Path, tm
         "pictures": 5,
     }
     assert read_clips([clip], SHAPE, fps=5).lengths == [20]
+    with pytest.raises(UserError, match=r"there is no file .*nowhere\.gif"):
+        read_clips([clip, tmp_path / "nowhere.gif"], SHAPE)
 
 
 # the library
@@ -247,6 +249,7 @@ def test_an_adapted_model_is_one_of_ours(
     (tmp_path / "clips").mkdir()
     clip.rename(tmp_path / "clips" / "long.gif")
     write_gif(tmp_path / "clips" / "short.gif", grays(13), [100] * 13)
+    (tmp_path / "clips" / "broken.gif").write_text("no picture")
     assert (
         adapt(model, tmp_path / "clips", out, "--rate", "0.01", "--seed", "1") == 0
     )  # an earlier adaptation is replaced
@@ -254,6 +257,7 @@ def test_an_adapted_model_is_one_of_ours(
     told = capsys.readouterr()
     assert "2 clips: 26 frames to train on, the 14 after them to judge by" in told.out
     assert "short.gif is shorter than a training clip: it is left out" in told.err
+    assert "broken.gif: broken.gif cannot be read" in told.err
 
 
 def test_what_does_not_get_better_is_not_written(

@@ -359,7 +359,7 @@ def test_missing_frames_are_numbers_and_ranges(written, numbers):
 def test_a_clip_that_a_model_made_is_not_called_the_truth(model, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        demo_app.video, "filmstrip", lambda rows, *_, **__: shown.append([*rows]) or torch.zeros(3, 8, 8)
+        demo_app.pictures, "filmstrip", lambda rows, *_, **__: shown.append([*rows]) or torch.zeros(3, 8, 8)
     )
     last(predict(str(examples.write_dreams(tmp_path)[0]), model))
     assert shown[-1] == ["dreamed", "prediction", "copy"]

@@ -256,12 +256,15 @@ def able(tiny_model, tmp_path: Path) -> str:
     ],
 )
 def test_every_task_has_its_verb(
-    able: str, clip: Path, tmp_path: Path, verb: str, options: list[str], frames: int, observed: set[int]
+    able: str, clip: Path, tmp_path: Path, verb: str, options: list[str], frames: int, observed: set[int], capsys
 ):
     out, strip = tmp_path / "out.gif", tmp_path / "strip.png"
     clips = [] if verb == "generate" else [str(clip)]
     run = [verb, *clips, "--model", able, "--steps", "1", "--resample", "1", "--out", str(out), "--strip", str(strip)]
     assert main([*run, *options]) == 0
+    made = {"generate": "generated", "reconstruct": "reconstructed"}.get(verb, "predicted")
+    new, given = frames - len(observed), f"{len(observed)} observed, " if observed else ""
+    assert f"{out}: {given}{new} {made} frame" in capsys.readouterr().out
     with Image.open(out) as gif:
         assert gif.n_frames == frames
         size = (gif.height, gif.width)
@@ -375,6 +378,24 @@ def test_a_run_does_not_go_on_with_other_data(gray_videos: Path, tmp_path: Path,
     assert train(tmp_path / "run", "--train.iterations", "1") == 0
     assert train(tmp_path / "run", "--data", str(gray_videos)) == 2
     assert "data: MovingDigits" in capsys.readouterr().err
+
+
+def test_what_is_broken_or_too_short_is_told_and_logged(
+    gray_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    short = Recording("two", np.zeros((13, 16, 16, 1), np.uint8), note="it is cut short.")
+    skipped = [(f"b{i}", "it is empty.") for i in range(6)]
+    path = gray_videos / "train" / "shard_0002.hdf5"
+    write_shard(path, [short], source="noise", split="train", skipped=skipped)
+    assert train(tmp_path / "run", "--data", str(gray_videos), "--train.iterations", "1") == 0
+    told, log = capsys.readouterr().err, (tmp_path / "run" / "log.txt").read_text()
+    for line in (
+        "skipped b4: it is empty.",
+        "skipped 1 more",
+        "incomplete two: it is cut short.",
+        "1 of 2 videos are shorter than 14 frames and left out.",
+    ):
+        assert told.count(f"{line}\n") == log.count(f"{line}\n") == 1
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
@@ -524,6 +545,18 @@ def test_a_dry_run_tells_the_cost_and_leaves_nothing(tmp_path: Path, capsys: pyt
     assert "parameters:  0.07 million" in told
     for words in ("GFLOP an iteration (stage1 ", "GB and 2 clips of ", "10 timed", "to the end:  about 0:00:0"):
         assert words in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_trained_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture):
+    for options, words in (
+        (["--workers", "-1"], "workers must not"),
+        (["--dry-run", "--model.dim", "4"], "too narrow"),
+    ):
+        assert train(tmp_path / "run", *options) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert words in told.err
     assert not (tmp_path / "run").exists()
 
 

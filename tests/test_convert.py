@@ -84,7 +84,10 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
     assert run(tmp_path / "out") == 3
     assert contents(tmp_path / "out") == whole
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
-    assert "skipped v03" in capsys.readouterr().err  # of a shard that was not made again
+    told = capsys.readouterr().err
+    assert "skipped v03" in told  # of a shard that was not made again
+    shards = [str(tmp_path / "out" / place) for place in ("train/shard_0001.hdf5", "validation/shard_0001.hdf5")]
+    assert f"once you have mended these, remove {' '.join(shards)} and run the same command again" in told
 
 
 @pytest.mark.slow

@@ -218,3 +218,10 @@ def test_a_wrong_place_is_told(folder: Path, tmp_path: Path):
     with pytest.raises(UserError, match="is no whole tar file"):
         converted(tmp_path / "cut.tar", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_raised_digits_in_a_name_are_no_numbers(tmp_path: Path):
+    for name in ("traj_²", "traj_10", "traj_9"):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / "train" / f"{name}.tfrecords").touch()
+    assert [records.name for records in find(tmp_path)] == ["train/traj_9", "train/traj_10", "train/traj_²"]

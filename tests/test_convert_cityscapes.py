@@ -112,6 +112,8 @@ def test_broken_snippets_are_left_out_and_listed(folder: Path, tmp_path: Path, c
     assert "skipped aachen_000000_000013: only 17 frames" in told
     assert "skipped hamburg_000000_000042: train/hamburg/hamburg_000000_000050_leftImg8bit.png cannot be read" in told
     assert "skipped frankfurt_000001_000005" in told
+    assert converted(folder, tmp_path / "again") == 3
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
     assert list(videos(tmp_path / "out", "train")) == [
         "aachen_000001_000000",
         "hamburg_000000_000012",

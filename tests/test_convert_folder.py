@@ -171,6 +171,37 @@ def test_broken_files_are_left_out_and_listed(tmp_path: Path, capsys: pytest.Cap
     assert f"cut short.mp4: cut short.mp4 is cut short: {len(frames)} of its 20 frames" in incomplete
 
 
+def test_what_is_written_does_not_tell_where_the_source_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for folder in ("here", "there/deep"):
+        source = tmp_path / folder
+        write_pictures(source / "walk", grays(3, 16, 16))
+        (source / "walk" / "1.png").write_text("no picture")
+        (source / "gone.mp4").symlink_to("nowhere.mp4")
+        assert converted(source, tmp_path / f"{folder} out") == 3
+    monkeypatch.chdir(tmp_path / "here")
+    assert converted(Path("."), tmp_path / "third out") == 3
+    first, *others = ((tmp_path / f"{name} out").rglob("*.hdf5") for name in ("here", "there/deep", "third"))
+    whole = [path.read_bytes() for path in first]
+    assert all([path.read_bytes() for path in paths] == whole for paths in others)
+    (shard,) = (Shard(path) for path in (tmp_path / "here out").rglob("*.hdf5"))
+    assert dict(shard.skipped) == {
+        "gone.mp4": "there is no file gone.mp4: check the name.",
+        "walk": "the picture walk/1.png cannot be read: remove it or export it again.",
+    }
+
+
+def test_links_are_followed_and_those_to_nothing_listed(tmp_path: Path, capsys: pytest.CaptureFixture):
+    source = tmp_path / "source"
+    write_pictures(tmp_path / "elsewhere" / "walk", grays(4, 16, 16))
+    source.mkdir()
+    (source / "Test").symlink_to(tmp_path / "elsewhere")
+    (source / "Test" / "round").symlink_to(source)
+    (source / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    assert converted(source, tmp_path / "out") == 3
+    assert "skipped gone.mp4: there is no file gone.mp4" in capsys.readouterr().err
+    assert [(name, split) for name, (split, _, _) in videos(tmp_path / "out").items()] == [("Test/walk", "test")]
+
+
 def test_what_is_cut_short_is_listed_every_time_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture):
     cut = write_clip(tmp_path / "a.mp4", noise(20), options={**FAST, "g": "1"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from media import write_clip
+from media import flat, write_clip, write_gif
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from lgcvd import MovingDigits, UserError, data
@@ -198,7 +199,7 @@ def test_open_says_what_is_wrong(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("no shard")
     cases = {
         "nowhere": "there is no data .*nowhere: give a folder",
-        "empty": "holds no HDF5 shards and no videos",
+        "empty": "holds no HDF5 shards, no videos .* and no pictures",
         "text.hdf5": r"text\.hdf5 is no whole file of videos",
         "notes.txt": r"notes\.txt is no HDF5 file \(\.hdf5, \.h5\): give one, or the folder of the videos",
         "set": "has frames of 8x8 pixels with 3 channels, and 16x16 pixels with 1 channel are wanted",
@@ -226,3 +227,42 @@ def test_more_video_than_memory_should_hold_is_to_be_converted(tmp_path: Path, m
     monkeypatch.setattr(data, "MOST_DECODED", 100)
     with pytest.raises(UserError, match=r"convert them with data_tools/folder_convert\.py first"):
         data.open(tmp_path, frames=2, shape=(16, 16, 3))
+
+
+def test_what_cannot_be_read_among_videos_is_left_out_and_told(tmp_path: Path):
+    write_gif(tmp_path / "a.gif", [flat(8 * i, 16, 16) for i in range(4)], [100] * 4)
+    (tmp_path / "b.mp4").write_text("not a video")
+    (tmp_path / "c.mp4").symlink_to(tmp_path / "gone.mp4")
+    videos = data.open(tmp_path, frames=2, shape=SHAPE).videos
+    assert (videos.names, videos.lengths) == (["a.gif"], [4])
+    assert [name for name, _ in videos.skipped] == ["b.mp4", "c.mp4"]
+    assert "cannot be read as a video" in videos.skipped[0][1]
+    (tmp_path / "a.gif").unlink()
+    with pytest.raises(UserError, match="there is no file"):
+        data.open(tmp_path, frames=2, shape=SHAPE)
+
+
+def test_folders_of_pictures_and_linked_folders_are_data(tmp_path: Path):
+    for place in ("films/walk", "elsewhere/run"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(flat(8 * i, 16, 16)).save(tmp_path / place / f"{i}.png")
+    (tmp_path / "films" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "films")  # and round
+    (tmp_path / "films" / "again").symlink_to(tmp_path / "films" / "walk")
+    videos = data.open(tmp_path / "films", frames=2, shape=SHAPE).videos
+    assert (videos.names, videos.lengths, videos.fps) == (["more/run", "walk"], [3, 3], [None, None])
+    assert data.open(tmp_path / "films" / "walk", frames=2, shape=SHAPE).videos.names == ["walk"]
+
+
+def test_folders_of_splits_are_known_in_large_letters_too(tmp_path: Path):
+    for folder, length in (("Train", 7), ("train", 5), ("VAL", 3), ("Test", 4)):
+        write(tmp_path / folder, lengths=(length,))
+    (tmp_path / "valid").touch()  # no folder
+    found = data.split_folders(tmp_path)
+    assert {split: folder.name for split, folder in found.items()} == {
+        "train": "train",
+        "validation": "VAL",
+        "test": "Test",
+    }
+    assert data.open(tmp_path, frames=2, shape=SHAPE, split="test").videos.lengths == [4]

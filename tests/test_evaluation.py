@@ -204,9 +204,9 @@ def test_what_a_memory_is_worth_can_be_measured(tiny_model, tmp_path):
 
 @pytest.mark.parametrize("name", ["mcvd", "lgcvd-released"])
 def test_other_protocols_judge_too(predictor, tmp_path, name):
-    results = finish(evaluation_of(predictor, protocol=PROTOCOLS[name], clips=2), tmp_path / "r.json")
+    results = finish(evaluation_of(predictor, protocol=PROTOCOLS[name], clips=2, trajectories=10), tmp_path / "r.json")
     assert results["settings"]["protocol"]["name"] == name
-    ours = finish(evaluation_of(predictor, clips=2), tmp_path / "ours.json")
+    ours = finish(evaluation_of(predictor, clips=2, trajectories=10), tmp_path / "ours.json")
     for measure in FAST:
         same = results["summary"][measure]["mean"] == ours["summary"][measure]["mean"]
         assert same == (name == "lgcvd-released")
@@ -388,3 +388,86 @@ def test_a_baseline_takes_its_shape_from_the_split_whatever_that_is_called(tmp_p
     assert shape_of(str(tmp_path), "validation") == (16, 20, 3)
     with pytest.raises(UserError, match="height and width must be at least 1"):
         shape_of(str(tmp_path), "validation", image_size=(0, 0))
+
+
+def films(folder: Path, seed: int = 0, lengths: tuple[int, ...] = (12, 14, 13), split: str = "") -> str:
+    """A shard of noise in a folder."""
+    rng = np.random.default_rng(seed)
+    recordings = [
+        Recording(f"v{i}", rng.integers(0, 256, (length, 16, 16, 1), np.uint8)) for i, length in enumerate(lengths)
+    ]
+    write_shard(folder / "shard_0001.hdf5", recordings, source="noise", split=split)
+    return str(folder)
+
+
+def copied(data: str, out: Path, *more: str) -> int:
+    options = ["--clips", "3", "--frames", "3", "--metrics", "psnr", "--device", "cpu", "--batch", "1"]
+    return main(["evaluate", "--model", "copy-last-frame", "--data", data, "--out", str(out), *options, *more])
+
+
+def test_results_of_other_clips_are_not_taken_for_those_that_are_asked_for(tmp_path, capsys):
+    here, there, out = films(tmp_path / "a" / "films"), films(tmp_path / "b" / "films", seed=1), tmp_path / "r.json"
+    assert copied(here, out) == 0
+    whole = out.read_text()
+    for data, more, reason in ((there, (), "is of other clips"), (here, ("--stride", "2"), "stride: 1 there, 2 here")):
+        assert copied(data, out, *more) == 2
+        assert reason in capsys.readouterr().err
+    old = json.loads(whole)
+    assert old["settings"].pop("stride") == 1  # as in results from before it was told
+    out.write_text(json.dumps(old))
+    assert copied(here, out) == 0
+    assert copied(here, out, "--stride", "2") == 2
+    assert copied(there, out) == 2
+    assert "is of other clips" in capsys.readouterr().err.splitlines()[-1]
+    assert json.loads(out.read_text()) == old
+
+
+def test_an_evaluation_does_not_go_on_with_other_clips(predictor, tmp_path):
+    def of(data: str) -> Evaluation:
+        protocol = replace(OURS, frames=3, clips=3, trajectories=2, **SMALL)
+        return Evaluation(predictor, open_clips(data, frames=5, clips=3, seed=0, shape=SHAPE), protocol, 0, FAST)
+
+    here, there = films(tmp_path / "a" / "films"), films(tmp_path / "b" / "films", seed=1)
+    next(evaluate(of(here), tmp_path / "r.json", batch=1))
+    with pytest.raises(UserError, match="is of other clips: v0, frame 5 is not what it was there"):
+        next(evaluate(of(there), tmp_path / "r.json", batch=1))
+    assert numbers(finish(of(here), tmp_path / "r.json")) == numbers(finish(of(here), tmp_path / "whole.json"))
+
+
+def test_the_split_is_what_the_data_say_of_themselves(tmp_path, capsys):
+    out = tmp_path / "r.json"
+    for data in (films(tmp_path / "films", split="train"), films(tmp_path / "set" / "Train")):
+        assert copied(data, out) == 2
+        assert "is the train split, not test: give --split train, or the folder above it" in capsys.readouterr().err
+        assert copied(data, out, "--split", "train") == 0
+        results = read_results(out)
+        assert results["settings"]["data"]["split"] == "train"
+        assert not any("divided" in note for note in results["notes"])
+        out.unlink()
+    films(tmp_path / "set" / "test", split="train")  # moved there, where the folder decides
+    assert copied(str(tmp_path / "set"), tmp_path / "divided.json") == 0
+    assert not any("divided" in note for note in read_results(tmp_path / "divided.json")["notes"])
+    assert copied(films(tmp_path / "mine"), out) == 0
+    note = "mine is not divided into splits: a model may know these clips."
+    assert note in read_results(out)["notes"]
+    assert note in capsys.readouterr().out
+
+
+def test_videos_that_are_too_short_are_told(tmp_path):
+    assert copied(films(tmp_path / "test", lengths=(12, 4, 3, 20)), tmp_path / "r.json") == 0
+    assert "2 of 4 videos are shorter than 5 frames and left out." in read_results(tmp_path / "r.json")["notes"]
+
+
+def test_options_that_would_do_nothing_are_refused(arguments, tmp_path, capsys):
+    data = films(tmp_path / "test")
+    for options, reason in (
+        (["--steps", "5", "--memory", "none"], "copy-last-frame is no model that denoises or remembers: leave out --s"),
+        (["--sampler", "ddim"], "leave out --sampler"),
+    ):
+        assert copied(data, tmp_path / "r.json", *options) == 2
+        assert reason in capsys.readouterr().err
+    for options in (["--image-size", "32", "32"], ["--channels", "3"]):
+        assert main([*arguments, str(tmp_path / "r.json"), *options]) == 2
+        assert "--image-size and --channels are for baselines alone" in capsys.readouterr().err
+    assert not (tmp_path / "r.json").exists()
+    assert main([*arguments, str(tmp_path / "r.json"), "--image-size", "16", "16", "--channels", "1"]) == 0

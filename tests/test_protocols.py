@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,8 +66,12 @@ def test_lpips_of_mcvd_is_taken_at_128_pixels_and_the_released_one_in_a_wrong_ra
 
 
 def test_numbers_below_one_are_refused():
-    from dataclasses import replace
-
     for name in ("context", "frames", "clips", "trajectories", "steps"):
         with pytest.raises(UserError, match=name):
             replace(OURS, **{name: 0})
+
+
+def test_groups_of_files_need_as_many_trajectories_in_each():
+    assert replace(LGCVD_RELEASED, trajectories=20).trajectories == 20
+    with pytest.raises(UserError, match=r"lgcvd-released groups .* must be a multiple of 10, not 15"):
+        replace(LGCVD_RELEASED, trajectories=15)

@@ -276,3 +276,10 @@ def test_what_cannot_be_is_refused_with_a_sentence(
 def test_a_level_is_a_share(start, level: float):
     with pytest.raises(UserError, match="level of noise must be above 0"):
         start(level)
+
+
+def test_what_is_no_video_and_no_option_is_told(tiny_model: LGCVD):
+    with pytest.raises(UserError, match=r"must be floating-point in \[-1, 1\], not torch\.uint8: give frames / 127\.5"):
+        predict(tiny_model, torch.zeros(1, 2, 1, 16, 16, dtype=torch.uint8), 5)
+    with pytest.raises(TypeError, match="predict have no option step: see"):
+        predict(tiny_model, torch.zeros(1, 2, 1, 16, 16), 5, step=1)

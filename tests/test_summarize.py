@@ -127,7 +127,7 @@ def test_mistakes_get_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "half.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
     for what, words in {
         "nowhere": "there is no data .*nowhere",
-        "empty": "holds no HDF5 shards and no videos",
+        "empty": "holds no HDF5 shards, no videos .* and no pictures",
         "notes.txt": "is no HDF5 file",
         "half.hdf5": "is no whole file of videos",
     }.items():

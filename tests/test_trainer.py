@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,7 +21,9 @@ from media import full_disk
 from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
+from lgcvd.data import Shards, Windows
 from lgcvd.objective import Share
+from lgcvd.shards import Recording, write_shard
 from lgcvd.trainer import Batches, accelerator_for, checkpoints, learning_rate, read_checkpoint
 from lgcvd.video import from_uint8
 
@@ -111,6 +114,24 @@ def test_resuming_with_other_settings_names_the_difference(tmp_path: Path):
     wider = LGCVD(replace(PRESETS["tiny"].model, dim=16))
     with pytest.raises(UserError, match=r"model\.dim: 8 there, 16 here"):
         next(train(wider, DATA, replace(CONFIG, iterations=1), folder=tmp_path))
+
+
+def test_a_run_goes_on_with_the_same_videos_only_if_its_checkpoint_tells_them(tmp_path: Path):
+    clips = []
+    for name, lengths in (("here", (14, 16)), ("there", (16, 14))):
+        recordings = [Recording(f"v{i}", np.zeros((n, 16, 16, 1), np.uint8)) for i, n in enumerate(lengths)]
+        write_shard(tmp_path / f"{name}.hdf5", recordings, source="", split="")
+        clips.append(Windows(Shards([tmp_path / f"{name}.hdf5"]), 14, draws=4))
+    here, there = clips
+    assert repr(here) == repr(there)
+    steps_of(replace(CONFIG, iterations=1), data=here, folder=tmp_path)
+    with pytest.raises(UserError, match=r"other settings \(videos: sha256 \w+ there, sha256 \w+ here\)"):
+        steps_of(replace(CONFIG, iterations=2, cooldown=0), data=there, folder=tmp_path)
+    (newest,) = checkpoints(tmp_path)
+    saved = torch.load(newest, weights_only=True)
+    del saved["config"]["videos"]  # as in checkpoints from before it was told
+    torch.save(saved, newest)
+    steps_of(replace(CONFIG, iterations=1), data=there, folder=tmp_path)
 
 
 def test_a_cooldown_that_has_begun_ends_where_it_was_to_end(tmp_path: Path):

@@ -90,6 +90,10 @@ def test_pictures_of_a_folder_come_in_natural_order(tmp_path: Path):
     clip = read_clip(tmp_path, (16, 16), 1, fps=24)
     assert which(clip.frames) == list(range(12))
     assert clip.fps == 24
+    for index, name in enumerate(("²2.png", "²10.png")):  # a digit that is no number
+        (tmp_path / "raised").mkdir(exist_ok=True)
+        Image.fromarray(flat(8 * index)).save(tmp_path / "raised" / name)
+    assert which(read_clip(tmp_path / "raised", (16, 16), 1).frames) == [0, 1]
 
 
 @quick

@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
-from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
+from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals, tell
 from lgcvd.config import Preset
 from lgcvd.errors import UserError
 from lgcvd.progress import move_to, progress_bar
@@ -54,8 +54,10 @@ class Ablate(OfTraining):
             checked_seed(seed)
         budget, preset = Budget(self.iterations, self.minutes), Preset(self.model, self.train)
         truth = spread(self.held_out_clips(preset.model.context_frames + self.frames), self.clips)
+        data = self.training_clips()
+        tell(data)
         options = {"seeds": self.seeds, "device": find_device(self.device)}
-        steps = ablate(preset, self.variants, self.training_clips(), truth, self.folder, budget, **options)
+        steps = ablate(preset, self.variants, data, truth, self.folder, budget, **options)
         trainings = len(self.variants) * len(self.seeds)
         with stop_signals() as received, closing(steps), progress_bar(total=trainings, unit="training") as bar:
             for at in steps:

@@ -52,6 +52,8 @@ class Adapt:
         check_folder(self.out)
         model = load(self.model, find_device(self.device))
         videos = read_clips(self.clips, model.config.frame_shape, self.fps)
+        for name, reason in videos.skipped:
+            print(f"skipped {name}: {reason}", file=sys.stderr)
         for _, note in videos.notes:
             print(note, file=sys.stderr)
         settings = {name: getattr(self, name) for name in ("rate", "batch_size", "seed")}

@@ -77,12 +77,15 @@ class OfClips:
     seed: int = 0
     """Of the noise and of the choice of clips."""
     image_size: DisallowNone[tuple[int, int] | None] = None
-    """For baselines alone, where the data leave it open: height and width in pixels."""
+    """For baselines alone: height and width in pixels; left out, the data's own."""
     channels: DisallowNone[Literal[1, 3] | None] = None
     """The same: 1 (gray) or 3 (RGB)."""
 
     def open(self, clips: int, frames: int, shape: tuple[int, int, int] | None) -> Clips:
         """``clips`` clips of ``frames`` frames; of ``shape`` H, W, C, or as the data and the options have it."""
+        asked = (*(self.image_size or (None, None)), self.channels)
+        if shape and any(value not in (None, own) for value, own in zip(asked, shape, strict=True)):
+            raise UserError("--image-size and --channels are for baselines alone, a model has its own: leave them out.")
         shape = shape or shape_of(self.data, self.split, self.image_size, self.channels)
         chosen = {name: getattr(self, name) for name in ("seed", "split", "stride")}
         return open_clips(self.data, frames=frames, clips=clips, shape=shape, **chosen)
@@ -122,7 +125,10 @@ class OfTraining:
         if not apart:
             print(f"{self.data} has no folder validation: what is validated is trained on, too", file=sys.stderr)
         options = {"split": "validation" if apart else "train"} | self._changed("stride")
-        return data.open(self.data, frames=frames, shape=self._shape, **options)
+        clips = data.open(self.data, frames=frames, shape=self._shape, **options)
+        if apart:
+            tell(clips)
+        return clips
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -136,6 +142,12 @@ class OfTraining:
 def endless(what: str, seed: int) -> dict:
     """Options of ``data.open`` for random clips of videos that never end, as moving digits never do."""
     return {} if what in data.GENERATED else {"draws": 1_000_000, "seed": seed}
+
+
+def tell(clips: Dataset) -> None:
+    """Say what is broken or left out."""
+    for line in data.remarks(clips):
+        print(line, file=sys.stderr)
 
 
 def in_words(config: ModelConfig) -> str:

@@ -12,7 +12,7 @@ from tyro.conf import DisallowNone, Positional
 
 from lgcvd import data
 from lgcvd.checkpoints import load
-from lgcvd.commands.common import Device, endless, find_device, stop_signals
+from lgcvd.commands.common import Device, endless, find_device, stop_signals, tell
 from lgcvd.config import SMALL, TrainConfig
 from lgcvd.distill import distill, rounds
 from lgcvd.errors import UserError
@@ -61,6 +61,7 @@ class Distill:
         model = load(self.model, find_device(self.device))
         own = endless(self.data, self.train.seed)
         clips = data.open(self.data, frames=TwoStage().clip_frames(model.config), shape=model.config.frame_shape, **own)
+        tell(clips)
         end = time.monotonic() + 60 * (self.minutes or math.inf)
         done = distill(
             model, clips, self.train, first=self.first, last=self.last, folder=self.folder, workers=self.workers

@@ -13,6 +13,7 @@ from lgcvd.baselines import BASELINES
 from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device, stop_signals
 from lgcvd.comparison import summary_line
+from lgcvd.errors import UserError
 from lgcvd.evaluation import Evaluation, count_judged, evaluate, finished, gather, of_baseline, of_model
 from lgcvd.files import check_place
 from lgcvd.machine import describe_machine
@@ -35,7 +36,8 @@ class Evaluate(OfSteps, OfClips):
     out: Path
     """Results file, .json."""
     protocol: Protocol = "ours"
-    """What is measured, and how: see docs/evaluation.md. The options from --context to --steps change it."""
+    """What is measured, and how: see docs/evaluation.md. --context, --frames, --clips, --trajectories, --fvd-observed,
+    --sampler, --steps and --spacing change it."""
     context: DisallowNone[int | None] = None
     """Frames that are observed."""
     frames: DisallowNone[int | None] = None
@@ -96,6 +98,10 @@ class Evaluate(OfSteps, OfClips):
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None} | self.sampling()
         protocol = PROTOCOLS[self.protocol]
         if self.model in BASELINES:
+            useless = [*self.sampling(), *(["memory"] if self.memory != "decay" else [])]
+            if useless:
+                named = " and ".join(f"--{name}" for name in useless)
+                raise UserError(f"{self.model} is no model that denoises or remembers: leave out {named}.")
             protocol, predictor = replace(protocol, **changed), of_baseline(self.model)
         else:
             model = load(self.model, device)

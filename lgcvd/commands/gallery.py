@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,8 @@ class Gallery(OfSteps, OfClips):
         results = read_results(self.worst_of) if self.worst_of else None
         clips = self.open(len(results["clips"]) if results else self.clips, self.context + self.frames, shape)
         clips = worst_of(results, clips, self.clips) if results else clips
+        for note in clips.notes:
+            print(note, file=sys.stderr)
         shown = gallery.Gallery(clips, predictors, models, self.context, self.seed, sampling, self.fps, device)
         for line in shown.save(self.out, self.all_frames_strip):
             print(line)

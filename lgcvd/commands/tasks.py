@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -62,6 +62,8 @@ class Make(OfSampling):
     """Also a picture of what every window reads of the memory, as .png."""
     device: Device = "auto"
     """Where to compute."""
+    made: ClassVar[str] = "predicted"
+    """What becomes of the frames that are not given."""
 
     def material(self, model: VideoDenoiser) -> Material:
         """Read what the verb works on."""
@@ -94,8 +96,9 @@ class Make(OfSampling):
             print(material.note, file=sys.stderr)
         if material.rest:
             print("the clip goes on: --frames takes more of it", file=sys.stderr)
-        new = len(film.given) - sum(film.given)
-        print(f"{self.out}: {sum(film.given)} observed frames, {new} predicted ones")
+        given = sum(film.given)
+        new = len(film.given) - given
+        print(f"{self.out}: {f'{given} observed, ' * (given > 0)}{new} {self.made} frame{'s' * (new != 1)}")
         if self.strip:
             write_image(self.strip, filmstrip(panels, film.given))
             print(f"{self.strip}: the same as a strip")
@@ -291,6 +294,7 @@ class Generate(Make):
 
     frames: int = 28
     """How many."""
+    made: ClassVar[str] = "generated"
 
     def material(self, model: VideoDenoiser) -> Material:
         return Material(None, {"task": "generate", "num_frames": self.frames}, None, PICTURE_FPS)
@@ -323,6 +327,7 @@ class Reconstruct(OfClip):
     """Add noise, or invert: seek the noise that the model itself would turn into the clip, with DDIM."""
     frames: int = 60
     """Frames of the clip to take, if it has so many."""
+    made: ClassVar[str] = "reconstructed"
 
     def material(self, model: VideoDenoiser) -> Material:
         start = (Inverted if self.back == "inversion" else Noised)(self.level)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from tyro.conf import DisallowNone
 
 from lgcvd.checkpoints import load
-from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals
+from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals, tell
 from lgcvd.cost import GB, cost_of, device_memory
 from lgcvd.data import GENERATED
 from lgcvd.errors import UserError
@@ -69,6 +69,8 @@ class Train(OfTraining):
         for name in ("watch_every", "validation_clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.workers < 0:
+            raise UserError(f"workers must not be negative, not {self.workers}.")
         accelerator = accelerator_for(self.train, find_device(self.device))
         if accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -78,6 +80,9 @@ class Train(OfTraining):
         if self.init:
             self._take_weights(model)
         data = self.training_clips()
+        if accelerator.is_main_process:
+            tell(data)
+        self.model.check_width()
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
         validation = self._validation() if accelerator.is_main_process else None
