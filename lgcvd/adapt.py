@@ -136,7 +136,7 @@ class Adaptation:
             )
         if "predict" not in model.tasks:
             raise UserError(f"only models that predict can be adapted; this one knows {', '.join(about.tasks)}.")
-        objective = "two_stage" if model.config.kind == "lgcvd" else "block_masking"
+        objective = "two_stage" if model.makes_whole_clips else "block_masking"
         self.config = replace(config, objective=objective, tasks=_mix(about.tasks))
         objective = objective_of(self.config)
         frames = objective.clip_frames(model.config)

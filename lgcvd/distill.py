@@ -121,7 +121,7 @@ def distill(
 
     Raises ``UserError`` for MCVD's models, for steps that cannot be halved, and if no task is left.
     """
-    if model.output_frames < model.config.clip_frames:
+    if not model.makes_whole_clips:
         raise UserError(f"models of the kind {model.config.kind} cannot be distilled, only those of the kind lgcvd.")
     config = replace(config, tasks=config.tasks.only(model.about.tasks))
     teacher = model
@@ -132,8 +132,8 @@ def distill(
             continue
         teacher = teacher.eval().requires_grad_(False)
         student = deepcopy(teacher).requires_grad_(True)
-        if encoder := getattr(student, "encoder", None):
-            encoder.requires_grad_(False)
+        if student.encoder:
+            student.encoder.requires_grad_(False)
         objective = HalfTheSteps(config.tasks, DISTANCES[config.loss], teacher=teacher, steps=steps)
         for step in train(student, data, config, objective=objective, folder=home, workers=workers):
             done = step.iteration == config.iterations

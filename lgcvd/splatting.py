@@ -284,12 +284,13 @@ def splat(pixels: Tensor, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
     return total / weights.clamp(min=1e-6), weights > 0
 
 
-def motion_skip(config: ModelConfig, frames: int) -> MotionSkip | None:
-    """The skip that ``config`` asks for, over a clip of so many frames; None where all is painted."""
+def motion_skip(config: ModelConfig) -> MotionSkip | None:
+    """The skip that ``config`` asks for, over all frames that a model is shown or makes; None where all is painted."""
     if not config.motion:
         return None
     if config.motion_things:
         return SplattingSkip(config)
+    frames = config.clip_frames + config.future_frames
     return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness, config.motion_stride)
 
 
