@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
 from lgcvd.errors import UserError
 from lgcvd.models import About, VideoDenoiser
-from lgcvd.objective import STAGES, Objective
+from lgcvd.objective import STAGES, Denoising
 from lgcvd.rollout import predict
 from lgcvd.trainer import TrainStep, generator_for, settings_of
 
@@ -47,10 +47,10 @@ class Validation:
 
     clips: Tensor
     """(n, clip_frames, C, H, W) uint8."""
-    objective: Objective
+    objective: Denoising
 
     @classmethod
-    def of(cls, data: Dataset, objective: Objective, clips: int = 8) -> Validation:
+    def of(cls, data: Dataset, objective: Denoising, clips: int = 8) -> Validation:
         """So many ``clips`` of ``data``."""
         return cls(spread(data, clips), objective)
 
@@ -62,11 +62,7 @@ class Validation:
         for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
                 t = round(level * (model.schedule.steps - 1))
-                only = TaskMix(**dict.fromkeys(asdict(TaskMix()), 0.0) | {task: 1.0})
-                objective = replace(
-                    self.objective, tasks=only, times=lambda batch, steps, generator, t=t: torch.full((batch,), t)
-                )
-                for stage in objective(model, clips, generator_for(0)):
+                for stage in self.objective.at(task, t)(model, clips, generator_for(0)):
                     losses[task, stage.stage, t] = stage.loss.item()
         return losses
 
