@@ -28,15 +28,10 @@ NULL_CLIP = 0.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the frames of a context tell of motion (``lgcvd.motion``); n displacements, h x w patches.
-
-    seen: what the network sees of it, (B, 2 n + 2, h, w).
-    along: for every step of the scan, maps (B, n, h, w) of how likely each displacement is. They move with what they
-        are about: so many steps after the frame they belong to, they are found as many displacements away.
-    """
+    """What the frames of a context tell of motion: each kind of skip (``lgcvd.motion``) adds what it goes by."""
 
     seen: Tensor
-    along: tuple[tuple[Tensor, ...], ...]
+    """What the network sees of it, (B, channels, h, w)."""
 
 
 @dataclass(frozen=True)

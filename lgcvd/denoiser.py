@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
 from lgcvd.context import NULL_CLIP, PAPER_TASKS, Context, offered
-from lgcvd.motion import MotionSkip
+from lgcvd.motion import Skip
 from lgcvd.schedule import BETAS, Schedule
 from lgcvd.splatting import motion_skip
 from lgcvd.unet import Encoder, UNet, unet_shape
@@ -121,7 +121,7 @@ class UNetDenoiser(VideoDenoiser):
     """
 
     encoder: Encoder | None
-    motion: MotionSkip | None
+    motion: Skip | None
     unet: UNet
 
     def __init__(self, model: ModelConfig, about: About | None = None):
@@ -160,9 +160,8 @@ class UNetDenoiser(VideoDenoiser):
     def prepare(self, context: Context, truth: Tensor | None = None) -> Context:
         if self.motion is None or context.evidence:
             return context
-        told = (self._standardise(truth),) if self.config.motion_things and truth is not None else ()
-        shown = self._shown(context)
-        return replace(context, evidence=self.motion.evidence(shown.frames, shown.positions, *told))
+        shown, truth = self._shown(context), None if truth is None else self._standardise(truth)
+        return replace(context, evidence=self.motion.evidence(shown.frames, shown.positions, truth))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
         self._check(x_t, t)

@@ -28,7 +28,6 @@ from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.paths import learn_paths
-from lgcvd.splatting import SplattingSkip
 from lgcvd.video import draft, from_uint8
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def learn_paths_first(
 ) -> None:
     """``paths.learn_paths``, where a ``model`` has things that know none yet, and no run in ``folder`` is to go on."""
     skip = model.motion
-    if isinstance(skip, SplattingSkip) and not skip.knows_paths and not (folder and checkpoints(folder)):
+    if skip and not skip.knows_paths and not (folder and checkpoints(folder)):
         learn_paths(model, data, config, progress)
 
 
