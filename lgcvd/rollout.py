@@ -92,8 +92,7 @@ class Noised(_Level):
 
     def __call__(self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators):
         t = self.time(model)
-        times = torch.full((len(clip),), t, device=clip.device)
-        return model.schedule.add_noise(clip, randn(clip, generator), times), t
+        return model.schedule.add_noise(clip, randn(clip, generator), t), t
 
 
 @dataclass(frozen=True)
