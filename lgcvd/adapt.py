@@ -302,4 +302,4 @@ def _mix(known: Sequence[str]) -> TaskMix:
 def _predict(model: VideoDenoiser, observed: Tensor, frames: int) -> Tensor:
     """Always with the same noise."""
     noise = [generator_for(0, index) for index in range(len(observed))]
-    return predict(model, observed.to(next(model.parameters()).device), frames, generator=noise).cpu()
+    return predict(model, observed.to(model.device), frames, generator=noise).cpu()

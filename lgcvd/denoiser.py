@@ -63,6 +63,12 @@ class VideoDenoiser(
     config: ModelConfig
     about: About
     schedule: Schedule
+    motion: Skip | None
+    """What moves on what the known frames show; None where all is painted."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @property
     def context_frames(self) -> int:
@@ -121,7 +127,6 @@ class UNetDenoiser(VideoDenoiser):
     """
 
     encoder: Encoder | None
-    motion: Skip | None
     unet: UNet
 
     def __init__(self, model: ModelConfig, about: About | None = None):

@@ -122,7 +122,7 @@ def distill(
     for steps in rounds(first, last):
         home = Path(folder) / str(steps) if folder else None
         if home and (home / "model" / "config.json").exists():
-            teacher = load(home / "model", next(model.parameters()).device)
+            teacher = load(home / "model", model.device)
             continue
         teacher = teacher.eval().requires_grad_(False)
         student = deepcopy(teacher).requires_grad_(True)

@@ -57,7 +57,7 @@ class Validation:
     @torch.no_grad()
     def losses(self, model: VideoDenoiser) -> dict[tuple[str, str, int], float]:
         """(task, stage, time step) -> loss."""
-        clips = video.from_uint8(self.clips.to(next(model.parameters()).device))
+        clips = video.from_uint8(self.clips.to(model.device))
         losses = {}
         for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
@@ -70,7 +70,7 @@ class Validation:
         """True and predicted videos (T, C, H, W) in [-1, 1] of the first clips; always the same noise."""
         truth = video.from_uint8(self.clips[:SAMPLES])
         k = model.context_frames
-        observed = truth[:, :k].to(next(model.parameters()).device)
+        observed = truth[:, :k].to(model.device)
         predicted = predict(model, observed, truth.shape[1] - k, generator=generator_for(0)).cpu()
         return list(zip(truth, predicted, strict=True))
 

@@ -91,7 +91,7 @@ def train(
     model.config.check_width()
     if workers < 0:
         raise UserError(f"workers must not be negative, not {workers}.")
-    accelerator = accelerator or accelerator_for(config, next(model.parameters()).device.type)
+    accelerator = accelerator or accelerator_for(config, model.device.type)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if config.batch_size % (share.of * config.accumulate):
         raise UserError(
