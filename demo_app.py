@@ -284,7 +284,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     model = load(model_name)
     material = material_of(wish, path, model)
     rivals = {name: load(name) for name in wish.beside if name not in BASIC}
-    able = {name: rival for name, rival in rivals.items() if wish.task in rival.tasks}
+    able = {name: rival for name, rival in rivals.items() if wish.task in rival.abilities}
     windows = made_by(model, material, wish.futures, wish, wish.sampling())
     beside = {} if material.truth is None else {"truth": material.truth}
     beside |= without_model(wish.beside, material)
@@ -571,7 +571,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
 
     def on_tasks(name: str, task: str):
         try:
-            able = load(name).tasks
+            able = load(name).abilities
         except UserError:  # told where the clip is looked at
             able = ["predict"]
         return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])

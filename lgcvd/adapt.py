@@ -134,7 +134,7 @@ class Adaptation:
                 f"{about.name or 'the model'} was distilled to {about.steps} steps, which adapting would undo: adapt "
                 "the model that it was distilled from, and distill the result."
             )
-        if "predict" not in model.tasks:
+        if "predict" not in model.abilities:
             raise UserError(f"only models that predict can be adapted; this one knows {', '.join(about.tasks)}.")
         objective = "two_stage" if model.makes_whole_clips else "block_masking"
         self.config = replace(config, objective=objective, tasks=_mix(about.tasks))

@@ -169,7 +169,7 @@ def trained_by(positions: Sequence[int], clip_frames: int) -> set[str]:
 class Task:
     """Where the frames that are given lie in the film that is asked for."""
 
-    layout: Callable[[int, int], list[bool]]
+    known: Callable[[int, int], list[bool]]
     """(given frames, new frames) -> for every frame of the film, whether it is given."""
     needs: tuple[str, ...]
     """What a model must have been trained for, at least: names of ``TaskMix``."""
@@ -225,4 +225,4 @@ def offered(trained: Collection[str], onward: bool = False) -> list[str]:
     onward: whether it makes only frames that come after what it is given, as MCVD's does.
     """
     able = {name: task for name, task in TASKS.items() if set(task.needs) <= set(trained)}
-    return [name for name, task in able.items() if task.layout is _onward or not onward]
+    return [name for name, task in able.items() if task.known is _onward or not onward]

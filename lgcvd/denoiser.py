@@ -94,8 +94,9 @@ class VideoDenoiser(
         return self.config.kind == "lgcvd" and self.config.global_context
 
     @property
-    def tasks(self) -> list[str]:
-        """What a rollout can be asked for in general: names of ``context.TASKS``."""
+    def abilities(self) -> list[str]:
+        """What a rollout can be asked for in general: names of ``context.TASKS``, where ``about.tasks`` has those of
+        ``TaskMix``."""
         return offered(self.about.tasks, onward=not self.makes_whole_clips)
 
     @abstractmethod

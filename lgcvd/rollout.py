@@ -228,7 +228,7 @@ def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] 
         num_frames = count
     if num_frames is None or not 1 <= num_frames <= MAX_FRAMES:
         raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {num_frames}.")
-    return tuple(TASKS[task].layout(count, num_frames)) if known is None else given
+    return tuple(TASKS[task].known(count, num_frames)) if known is None else given
 
 
 def _in_words(frames: int) -> str:

@@ -206,7 +206,7 @@ class _Record:
                     if self.board:
                         self.board.add_scalar(f"validation {task}/{stage}, t = {t}", loss, step.iteration)
             told += f", validation {sum(losses.values()) / len(losses):.4f}"
-            if "predict" in step.model.tasks:
+            if "predict" in step.model.abilities:
                 self._show(self.validation.samples(step.model), step)
         self._draw()
         self.log(f"iteration {step.iteration}: {told}")

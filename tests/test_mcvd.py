@@ -176,7 +176,7 @@ def test_rollouts_keep_what_is_given_and_go_on_from_the_last_frames(model: Video
 
 def test_it_is_asked_for_what_comes_after_what_it_is_given_and_for_nothing_else(model: VideoDenoiser):
     model.about = replace(model.about, tasks=tuple(LAYOUTS))
-    assert model.tasks == ["predict", "generate"]
+    assert model.abilities == ["predict", "generate"]
 
 
 def test_what_is_saved_comes_back(model: VideoDenoiser, tmp_path: Path):
