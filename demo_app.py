@@ -31,7 +31,6 @@ import lgcvd
 from lgcvd import examples, metrics, pictures, video
 from lgcvd.commands.common import find_device
 from lgcvd.commands.tasks import VERBS, Material, least_frames
-from lgcvd.context import TASKS as LAYOUTS
 from lgcvd.errors import UserError
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
 
@@ -311,7 +310,7 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
     model = load(model_name)
     material = material_of(wish, path, model)
     rivals = {name: load(name) for name in wish.beside if name not in BASIC}
-    able = {name: rival for name, rival in rivals.items() if wish.task in rival.tasks}
+    able = {name: rival for name, rival in rivals.items() if wish.task in rival.abilities}
     windows = made_by(model, material, wish.futures, wish, wish.sampling())
     truth = "dreamed" if Path(path).name in {clip.name for clip in examples.DREAMED} else "truth"
     baselines = without_model([*wish.beside, *ALWAYS], material)
@@ -439,7 +438,7 @@ def without_model(names: Sequence[str], material: Material) -> dict[str, torch.T
     if seen is None:
         return {}
     new = options.get("num_frames", len(seen))
-    given = options.get("known") or LAYOUTS[task].layout(len(seen), new)
+    given = options.get("known") or lgcvd.context.TASKS[task].known(len(seen), new)
     known = [index for index, there in enumerate(given) if there]
     films = {"blank-frame": torch.full((len(given), *seen.shape[1:]), -1.0)}
     if known:
@@ -651,7 +650,7 @@ def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
 
     def on_tasks(name: str, task: str):
         try:
-            able = load(name).tasks
+            able = load(name).abilities
         except UserError:  # told where the clip is looked at
             able = ["predict"]
         return gr.update(choices=[(TASKS[n][0], n) for n in able], value=task if task in able else able[0])

@@ -39,7 +39,7 @@ GUIDANCE = {"none": {}, "local 2": {"local_guidance": 2.0}, "memory 2": {"memory
 
 def task_strips(model: str, clip: Path, out: Path) -> list[str]:
     """Strips of the tasks that ``model`` can do; those it cannot, by name."""
-    able = lgcvd.load(model).tasks
+    able = lgcvd.load(model).abilities
     runs = {name: [name, *options] for name, options in TASKS.items() if name in able}
     runs["futures"] = ["predict", "--frames", "12", "--futures", "8"]
     runs["inversion"] = ["reconstruct", *TASKS["reconstruct"], "--back", "inversion"]

@@ -1,4 +1,4 @@
-"""lgcvd: video diffusion with local-global context guidance. Read rollout -> models -> unet for the method."""
+"""Video diffusion with local-global context guidance. Read rollout -> denoiser -> models -> unet for the method."""
 
 from lgcvd.adapt import Adaptation
 from lgcvd.baselines import BASELINES

@@ -251,7 +251,7 @@ def _with_decay(folder: Path, config: ModelConfig, device: str) -> VideoDenoiser
 
 
 def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float) -> Score:
-    k, device = model.context_frames, next(model.parameters()).device
+    k, device = model.context_frames, model.device
     predicted = [
         predict(model, clips[:, :k].to(device), truth.shape[1] - k, generator=generator_for(0, index)).cpu()
         for index, clips in enumerate(truth.split(BATCH))

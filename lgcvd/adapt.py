@@ -139,9 +139,9 @@ class Adaptation:
                 f"{about.name or 'the model'} was distilled to {about.steps} steps, which adapting would undo: adapt "
                 "the model that it was distilled from, and distill the result."
             )
-        if "predict" not in model.tasks:
+        if "predict" not in model.abilities:
             raise UserError(f"only models that predict can be adapted; this one knows {', '.join(about.tasks)}.")
-        objective = "two_stage" if model.config.kind == "lgcvd" else "block_masking"
+        objective = "two_stage" if model.makes_whole_clips else "block_masking"
         self.config = replace(config, objective=objective, tasks=_mix(about.tasks))
         objective = objective_of(self.config)
         frames = objective.clip_frames(model.config)
@@ -308,4 +308,4 @@ def _mix(known: Sequence[str]) -> TaskMix:
 def _predict(model: VideoDenoiser, observed: Tensor, frames: int) -> Tensor:
     """Always with the same noise."""
     noise = [generator_for(0, index) for index in range(len(observed))]
-    return predict(model, observed.to(next(model.parameters()).device), frames, generator=noise).cpu()
+    return predict(model, observed.to(model.device), frames, generator=noise).cpu()

@@ -45,7 +45,8 @@ def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = F
             raise UserError(f"{folder} is no lgcvd checkpoint: {file} is missing; copy the whole folder again.")
     config = _read_config(folder / FILES[0])
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the mixin announces every local folder
+        # the mixin announces every local folder, and draws weights, from the caller's random numbers, only to drop them
+        with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
             model = MODELS[config.kind].from_pretrained(folder, strict=True)
     except (RuntimeError, SafetensorError) as error:
         reason = textwrap.shorten(str(error), 200)
@@ -80,8 +81,9 @@ def save(
 
 def write(model: VideoDenoiser, folder: Path, about: About | None = None, dtype: torch.dtype | None = None) -> None:
     """``save`` into a folder that nobody reads yet."""
-    copy = build(model.config, about or model.about)
-    copy.load_state_dict(model.state_dict())
+    with torch.device("meta"):  # else it would draw weights, from the caller's random numbers, only to drop them
+        copy = build(model.config, about or model.about)
+    copy.load_state_dict(model.state_dict(), assign=True)
     try:
         copy.to(dtype).save_pretrained(folder)
     except SafetensorError as error:  # what it makes of a full disk

@@ -28,15 +28,10 @@ NULL_CLIP = 0.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the frames of a context tell of motion (``lgcvd.motion``); n displacements, h x w patches.
-
-    seen: what the network sees of it, (B, 2 n + 2, h, w).
-    along: for every step of the scan, maps (B, n, h, w) of how likely each displacement is. They move with what they
-        are about: so many steps after the frame they belong to, they are found as many displacements away.
-    """
+    """What the frames of a context tell of motion: each kind of skip (``lgcvd.motion``) adds what it goes by."""
 
     seen: Tensor
-    along: tuple[tuple[Tensor, ...], ...]
+    """What the network sees of it, (B, channels, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +174,7 @@ def trained_by(positions: Sequence[int], clip_frames: int) -> set[str]:
 class Task:
     """Where the frames that are given lie in the film that is asked for."""
 
-    layout: Callable[[int, int], list[bool]]
+    known: Callable[[int, int], list[bool]]
     """(given frames, new frames) -> for every frame of the film, whether it is given."""
     needs: tuple[str, ...]
     """What a model must have been trained for, at least: names of ``TaskMix``."""
@@ -235,4 +230,4 @@ def offered(trained: Collection[str], onward: bool = False) -> list[str]:
     onward: whether it makes only frames that come after what it is given, as MCVD's does.
     """
     able = {name: task for name, task in TASKS.items() if set(task.needs) <= set(trained)}
-    return [name for name, task in able.items() if task.layout is _onward or not onward]
+    return [name for name, task in able.items() if task.known is _onward or not onward]

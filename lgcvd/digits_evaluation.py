@@ -247,7 +247,7 @@ def sampler_table(reports: list[DigitsReport]) -> str:
 
 def _predict(model: VideoDenoiser, observed: Tensor, frames: int, seed: int, progress: bool, options: dict) -> Tensor:
     """Observed and new frames of all clips, in batches with their own seeds."""
-    device = next(model.parameters()).device
+    device = model.device
     videos = []
     with progress_bar(total=len(observed), desc="predicting clips", unit="clip", disable=not progress) as bar:
         for index, batch in enumerate(observed.split(BATCH)):

@@ -17,8 +17,8 @@ from lgcvd.context import Context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import DISTANCES, WHOLE, Denoised, Share, TwoStage
-from lgcvd.sampling import CLEAN, spaced
-from lgcvd.schedule import per_sample
+from lgcvd.sampling import spaced
+from lgcvd.schedule import CLEAN, Schedule
 from lgcvd.trainer import TrainStep, train
 
 SPACING = "trailing"
@@ -63,21 +63,15 @@ class HalfTheSteps(TwoStage):
         return self.teacher.schedule.x0(x_t, self.teacher(x_t, t, context), t).clamp(-1, 1)
 
 
-def _levels(schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """``schedule.signal_and_noise`` that knows ``CLEAN``."""
-    alpha_bar = torch.where(t == CLEAN, 1.0, schedule.alpha_bar[t.clamp(min=0)])
-    return per_sample(alpha_bar.sqrt(), like), per_sample((1 - alpha_bar).sqrt(), like)
-
-
-def _ddim(schedule, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def _ddim(schedule: Schedule, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """One step of DDIM, each sample from its own ``t`` to its own ``s``."""
-    (signal_t, noise_t), (signal_s, noise_s) = _levels(schedule, t, x_t), _levels(schedule, s, x_t)
+    (signal_t, noise_t), (signal_s, noise_s) = (schedule.signal_and_noise(time, x_t) for time in (t, s))
     return signal_s * x0 + noise_s / noise_t * (x_t - signal_t * x0)
 
 
-def _clean_clip_of_one_step(schedule, x_t: Tensor, x_s: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def _clean_clip_of_one_step(schedule: Schedule, x_t: Tensor, x_s: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """The clean clip from which a single step of DDIM leads from ``x_t`` to ``x_s``: ``_ddim`` solved for it."""
-    (signal_t, noise_t), (signal_s, noise_s) = _levels(schedule, t, x_t), _levels(schedule, s, x_t)
+    (signal_t, noise_t), (signal_s, noise_s) = (schedule.signal_and_noise(time, x_t) for time in (t, s))
     ratio = noise_s / noise_t
     return (x_s - ratio * x_t) / (signal_s - ratio * signal_t)
 
@@ -121,19 +115,19 @@ def distill(
 
     Raises ``UserError`` for MCVD's models, for steps that cannot be halved, and if no task is left.
     """
-    if model.output_frames < model.config.clip_frames:
+    if not model.makes_whole_clips:
         raise UserError(f"models of the kind {model.config.kind} cannot be distilled, only those of the kind lgcvd.")
     config = replace(config, tasks=config.tasks.only(model.about.tasks))
     teacher = model
     for steps in rounds(first, last):
         home = Path(folder) / str(steps) if folder else None
         if home and (home / "model" / "config.json").exists():
-            teacher = load(home / "model", next(model.parameters()).device)
+            teacher = load(home / "model", model.device)
             continue
         teacher = teacher.eval().requires_grad_(False)
         student = deepcopy(teacher).requires_grad_(True)
-        if encoder := getattr(student, "encoder", None):
-            encoder.requires_grad_(False)
+        if student.encoder:
+            student.encoder.requires_grad_(False)
         objective = HalfTheSteps(config.tasks, DISTANCES[config.loss], teacher=teacher, steps=steps)
         for step in train(student, data, config, objective=objective, folder=home, workers=workers):
             done = step.iteration == config.iterations

@@ -9,8 +9,10 @@ trust it. It has no weights of its own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import wraps
 from itertools import product
 
@@ -43,17 +45,16 @@ def in_full_precision(method):
     return called
 
 
-class MotionSkip(nn.Module):
-    """Completes a painted clip by moving on what the context shows.
+class Skip(nn.Module, ABC):
+    """Completes a painted clip with what the known frames show, by where they agree when they are moved.
 
-    A scan goes through the clip: a frame is the one before it, moved, mixed with what was painted; known frames stand
-    as they are. It goes forwards in time, or backwards where the known frames stand at the clip's end.
+    A scan goes through the clip, forwards in time, or backwards where the known frames stand at the clip's end.
 
     clip_frames, patch: T, and the pixels a side of a cell of the network's output.
     radius: the farthest displacement, in pixels a frame along each axis.
-    stride: pixels between neighbouring displacements; the mixture of them reaches what lies between.
-    sharpness: outside of training, the logits of displacements and gates are multiplied by it. Training asks for the
-        mean of all that is possible, which blurs a little in every frame; a film wants one of them.
+    stride: pixels between neighbouring displacements.
+    sharpness: outside of training, the logits of the network's answer are multiplied by it. Training asks for the mean
+        of all that is possible, which blurs a little in every frame; a film wants one of them.
     """
 
     displacements: Tensor
@@ -66,30 +67,33 @@ class MotionSkip(nn.Module):
         self.register_buffer("displacements", torch.cartesian_prod(steps, steps), persistent=False)  # (n, 2): y, x
 
     @property
+    @abstractmethod
     def channels_in(self) -> int:
-        """Channels of what the network gets to see (``seen``)."""
-        return 2 * len(self.displacements) + 2
+        """Channels of what the network gets to see (``Evidence.seen``)."""
 
     @property
+    @abstractmethod
     def channels_out(self) -> int:
-        """Channels that the network answers with: displacements and trust for every step of the scan, gates."""
-        return (self.clip_frames - 1) * (len(self.displacements) + len(FIRST_GAINS) + self.patch**2)
+        """Channels that the network answers with."""
 
-    @torch.no_grad()
-    @in_full_precision
-    def evidence(self, frames: Tensor, positions: Tensor) -> Evidence:
-        """How well the known frames agree on each displacement: no evidence where fewer than two are known.
+    @property
+    def knows_paths(self) -> bool:
+        """Whether there is nothing that ``lgcvd.paths`` has to teach it first."""
+        return True
 
-        frames: (B, K, C, H, W), standardised.
+    @abstractmethod
+    def evidence(self, frames: Tensor, positions: Tensor, truth: Tensor | None = None) -> Evidence:
+        """What the known ``frames`` (B, K, C, H, W), standardised, tell of motion.
+
+        truth: in training, the clip (B, T, C, H, W), standardised.
         """
-        _, _, reference, _ = self._scan(positions)
-        agreement = self.agreement(frames, positions)
-        pooled = [pooled_over(agreement[:, i], box) for i in range(2) for box in BOXES]
-        along = []
-        for i in range(1, self.clip_frames):
-            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
-            along.append([displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
-        return Evidence(self._seen(agreement), tuple(map(tuple, along)))
+
+    @abstractmethod
+    def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
+        """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
+
+        The context comes with its evidence.
+        """
 
     def agreement(self, frames: Tensor, positions: Tensor) -> Tensor:
         """Difference and brightness of displacements: (B, 2, n, h, w), zeros where fewer than two frames are known.
@@ -113,6 +117,58 @@ class MotionSkip(nn.Module):
         maps = [of_patches(found, self.patch) * enough for found in (difference, mean_square)]
         return torch.stack(maps, dim=1)
 
+    def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
+        clips are scanned backwards (B,): those whose known frames stand, on average, in the later half."""
+        known = positions != ABSENT
+        backwards = 2 * (positions * known).sum(1) > (self.clip_frames - 1) * known.sum(1)
+        order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
+        return order, known, torch.where(known, order, 0).amax(1), backwards
+
+    def _steps(self, count: Tensor) -> Tensor:
+        """Every displacement ``count`` (B,) times: (B, n, 2)."""
+        return count[:, None, None] * self.displacements
+
+
+@dataclass(frozen=True)
+class Agreement(Evidence):
+    """How well the known frames agree on each of n displacements, in h x w patches.
+
+    along: for every step of the scan, maps (B, n, h, w) of how likely each displacement is. They move with what they
+        are about: so many steps after the frame they belong to, they are found as many displacements away.
+    """
+
+    along: tuple[tuple[Tensor, ...], ...]
+
+
+class MotionSkip(Skip):
+    """Moves on patches: in the scan, a frame is the one before it, moved, mixed with what was painted.
+
+    Known frames stand as they are. Displacements that lie a stride apart are mixed, which reaches what lies between.
+    """
+
+    @property
+    def channels_in(self) -> int:
+        return 2 * len(self.displacements) + 2
+
+    @property
+    def channels_out(self) -> int:
+        """Displacements and trust for every step of the scan, gates."""
+        return (self.clip_frames - 1) * (len(self.displacements) + len(FIRST_GAINS) + self.patch**2)
+
+    @torch.no_grad()
+    @in_full_precision
+    def evidence(self, frames: Tensor, positions: Tensor, truth: Tensor | None = None) -> Agreement:
+        """How well the known frames agree on each displacement: no evidence where fewer than two are known."""
+        _, _, reference, _ = self._scan(positions)
+        agreement = self.agreement(frames, positions)
+        pooled = [pooled_over(agreement[:, i], box) for i in range(2) for box in BOXES]
+        along = []
+        for i in range(1, self.clip_frames):
+            offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
+            along.append([displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
+        return Agreement(self._seen(agreement), tuple(map(tuple, along)))
+
     def _seen(self, agreement: Tensor) -> Tensor:
         """What the network sees, (B, channels_in, h, w): the agreement, and the coordinates of every patch in [-1, 1].
 
@@ -124,10 +180,6 @@ class MotionSkip(nn.Module):
         return torch.cat([agreement.flatten(1, 2), y, x], dim=1).contiguous(memory_format=torch.channels_last)
 
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
-        """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
-
-        The context comes with its evidence.
-        """
         order, known, _, backwards = self._scan(context.positions)
         given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
@@ -145,15 +197,7 @@ class MotionSkip(nn.Module):
         clip = torch.stack(clip, dim=1)
         return torch.where(backwards, clip.flip(1), clip)
 
-    def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
-        clips are scanned backwards (B,): those whose known frames stand, on average, in the later half."""
-        known = positions != ABSENT
-        backwards = 2 * (positions * known).sum(1) > (self.clip_frames - 1) * known.sum(1)
-        order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
-        return order, known, torch.where(known, order, 0).amax(1), backwards
-
-    def _steps_of(self, answer: Tensor, evidence: Evidence) -> Callable[[int], tuple[Tensor, Tensor]]:
+    def _steps_of(self, answer: Tensor, evidence: Agreement) -> Callable[[int], tuple[Tensor, Tensor]]:
         """A function of the place in the scan: where every patch comes from, and the share that is moved.
 
         The first is (B, n, h, w) with sums of 1 over n, the second (B, 1, H, W).
@@ -170,10 +214,6 @@ class MotionSkip(nn.Module):
             return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))
 
         return step
-
-    def _steps(self, count: Tensor) -> Tensor:
-        """Every displacement ``count`` (B,) times: (B, n, 2)."""
-        return count[:, None, None] * self.displacements
 
     def _move(self, frame: Tensor, kernel: Tensor) -> Tensor:
         """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""

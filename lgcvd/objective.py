@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -124,9 +125,11 @@ class StageLoss(NamedTuple):
 class Objective(Protocol):
     """What a model is trained to do."""
 
+    @abstractmethod
     def clip_frames(self, config: ModelConfig) -> int:
         """Length of a training clip."""
 
+    @abstractmethod
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
     ) -> Iterator[StageLoss]:
@@ -145,7 +148,72 @@ class Denoised(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TwoStage:
+class Denoising(Objective):
+    """What our objectives have in common: the model denoises clips, from drawn time steps, for drawn tasks."""
+
+    tasks: TaskMix = field(default_factory=TaskMix)
+    distance: Distance = l1
+    times: TimeSampler = uniform_times
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        """The objective with the choices of ``config``."""
+        return cls(config.tasks, DISTANCES[config.loss], TIMES[config.times])
+
+    def at(self, task: str, t: int) -> Self:
+        """The same objective for one task, a name of ``TaskMix``, and one time step alone."""
+        return replace(
+            self, tasks=TaskMix.of(**{task: 1.0}), times=lambda batch, steps, generator: torch.full((batch,), t)
+        )
+
+    def _denoise(
+        self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
+    ) -> Denoised:
+        """Denoise ``x0`` from a random time step."""
+        if x0.shape[1] != model.output_frames:
+            raise UserError(
+                f"this objective denoises {x0.shape[1]} frames and a {model.config.kind} model {model.output_frames}: "
+                "MCVD is trained with block_masking, LGC-VD with two_stage or single_stage."
+            )
+        schedule = model.schedule
+        t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
+        noise = share.noise(x0, generator)
+        x_t = schedule.add_noise(x0, noise, t)
+        context = model.prepare(context, truth=x0)
+        velocity = model(x_t, t, context)
+        loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
+        return Denoised(loss, schedule.x0(x_t, velocity, t), t)
+
+
+@dataclass(frozen=True)
+class OverlappingClips(Denoising):
+    """Objectives for LGC-VD, whose training clips are two windows that overlap by K frames."""
+
+    def clip_frames(self, config: ModelConfig) -> int:
+        """Length of a training clip: two windows that overlap by K."""
+        return 2 * config.clip_frames - config.context_frames
+
+    def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """The two overlapping clips of T frames."""
+        k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model.config)
+        if clip.shape[1] != frames:
+            raise UserError(
+                f"a training clip must have {frames} frames, two windows of {t} that overlap by {k}, not "
+                f"{clip.shape[1]}."
+            )
+        return clip[:, :t], clip[:, -t:]
+
+    def _draw(
+        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share
+    ) -> tuple[list[str], Tensor]:
+        """The task of each clip, and where its local frames belong, (B, K)."""
+        k, t = model.context_frames, model.config.clip_frames
+        tasks = self.tasks.draw_tasks(len(clip) * share.of, generator)
+        return share(tasks), share(draw_positions(tasks, k, t, generator)).to(clip.device)
+
+
+@dataclass(frozen=True)
+class TwoStage(OverlappingClips):
     """Two-stage training (paper, section 3.4).
 
     Stage 1 denoises a clip from its true local context and an empty memory. Stage 2 denoises the clip that overlaps it
@@ -154,16 +222,13 @@ class TwoStage:
     rollout makes from the end, the two clips change places.
     """
 
-    tasks: TaskMix = field(default_factory=TaskMix)
-    distance: Distance = l1
-    times: TimeSampler = uniform_times
     estimate_level: float = 1.0
     """Noise, as a share of the diffusion, up to which stage 2 sees the estimate; of more noise it is a mean of all
     futures, unlike any frame of a rollout, and the true clip takes its place. The paper has no such limit."""
 
-    def clip_frames(self, config: ModelConfig) -> int:
-        """Length of a training clip: two windows that overlap by K."""
-        return 2 * config.clip_frames - config.context_frames
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        return replace(super().of(config), estimate_level=config.estimate_level)
 
     def __call__(
         self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share = WHOLE
@@ -190,42 +255,6 @@ class TwoStage:
         context = Context(frames, positions, context.memory)
         yield StageLoss(STAGES[1], self._denoise(model, second, context, generator, share).loss, tasks)
 
-    def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """The two overlapping clips of T frames."""
-        k, t, frames = model.context_frames, model.config.clip_frames, self.clip_frames(model.config)
-        if clip.shape[1] != frames:
-            raise UserError(
-                f"a training clip must have {frames} frames, two windows of {t} that overlap by {k}, not "
-                f"{clip.shape[1]}."
-            )
-        return clip[:, :t], clip[:, -t:]
-
-    def _draw(
-        self, model: VideoDenoiser, clip: Tensor, generator: torch.Generator, share: Share
-    ) -> tuple[list[str], Tensor]:
-        """The task of each clip, and where its local frames belong, (B, K)."""
-        k, t = model.context_frames, model.config.clip_frames
-        tasks = self.tasks.draw_tasks(len(clip) * share.of, generator)
-        return share(tasks), share(draw_positions(tasks, k, t, generator)).to(clip.device)
-
-    def _denoise(
-        self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
-    ) -> Denoised:
-        """Denoise ``x0`` from a random time step."""
-        if x0.shape[1] != model.output_frames:
-            raise UserError(
-                f"this objective denoises {x0.shape[1]} frames and a {model.config.kind} model {model.output_frames}: "
-                "MCVD is trained with block_masking, LGC-VD with two_stage or single_stage."
-            )
-        schedule = model.schedule
-        t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
-        noise = share.noise(x0, generator)
-        x_t = schedule.add_noise(x0, noise, t)
-        context = model.prepare(context, truth=x0)
-        velocity = model(x_t, t, context)
-        loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
-        return Denoised(loss, schedule.x0(x_t, velocity, t), t)
-
 
 def _rows_that_are(row: list[int], positions: Tensor) -> Tensor:
     """Which rows of ``positions`` (B, K) are ``row``: (B,)."""
@@ -233,7 +262,7 @@ def _rows_that_are(row: list[int], positions: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SingleStage(TwoStage):
+class SingleStage(OverlappingClips):
     """Training with true context only, to compare with: what it sees at rollout, its own frames, it never saw before.
 
     It denoises the second of the two clips; its memory is the encoding of the true first one, or of a grey clip, as at
@@ -252,7 +281,7 @@ class SingleStage(TwoStage):
 
 
 @dataclass(frozen=True)
-class BlockMasking(TwoStage):
+class BlockMasking(Denoising):
     """MCVD's training (Voleti et al. 2022, section 3): the frames between a past and a future block are denoised.
 
     What is masked makes the task: prediction is shown the past, interpolation both blocks, generation none. MCVD's own
@@ -292,15 +321,14 @@ SHOWN = {
 }
 """Task -> whether MCVD is shown the past and the future."""
 
-OBJECTIVES: dict[str, type[Objective]] = {
+OBJECTIVES: dict[str, type[Denoising]] = {
     "two_stage": TwoStage,
     "single_stage": SingleStage,
     "block_masking": BlockMasking,
 }
-"""Objectives by name, dataclasses with the fields of ``TwoStage``."""
+"""Objectives by name."""
 
 
-def objective_of(config: TrainConfig) -> Objective:
+def objective_of(config: TrainConfig) -> Denoising:
     """The objective that ``config`` describes."""
-    choices = DISTANCES[config.loss], TIMES[config.times], config.estimate_level
-    return OBJECTIVES[config.objective](config.tasks, *choices)
+    return OBJECTIVES[config.objective].of(config)

@@ -37,7 +37,7 @@ def learn_paths(model: VideoDenoiser, data: Dataset, config: TrainConfig, progre
     Pixels could not teach it: one that is carried to a wrong place does not tell where the right one was. Gives the
     same from the same seed. Items of ``data`` are clips (T or more, C, H, W) uint8, as for training.
     """
-    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(config.seed)
+    device, generator = model.device, torch.Generator().manual_seed(config.seed)
     tracks = _tracks(model, data, config, generator, progress)
     model.motion.paths.requires_grad_(True)
     steps = max(1, EPOCHS * len(tracks[0]) // BATCH)
@@ -57,7 +57,7 @@ def _tracks(
     model: VideoDenoiser, data: Dataset, config: TrainConfig, generator: torch.Generator, progress: bool
 ) -> tuple[Tensor, ...]:
     """Things, references and ways of windows: see ``splatting.Carried``."""
-    frames, device, found = model.config.clip_frames, next(model.parameters()).device, []
+    frames, device, found = model.config.clip_frames, model.device, []
     clips = min(CLIPS, config.iterations * config.batch_size, len(data))
     with progress_bar(total=clips, desc="tracking things", unit="clip", disable=not progress) as bar:
         for first in range(0, clips, TRACKED):

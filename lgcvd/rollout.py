@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,13 +53,13 @@ class Window:
 
 # ------------------------------------------------------------------------------------------------------ global context
 
-Memory = Callable[[Tensor, Tensor, int, float], Tensor]
-"""(memory so far, encoding of the clip just made, how many clips were made, share that stays) -> memory."""
+Memory = Callable[[Tensor, Callable[[], Tensor], int, float], Tensor]
+"""(memory so far, what encodes the clip just made, how many clips were made, share that stays) -> memory."""
 
 MEMORIES: dict[str, Memory] = {
-    "decay": lambda memory, seen, clips, stays: torch.lerp(seen, memory, stays),
-    "mean": lambda memory, seen, clips, stays: memory + (seen - memory) / clips,
-    "last": lambda memory, seen, clips, stays: seen,
+    "decay": lambda memory, seen, clips, stays: torch.lerp(seen(), memory, stays),
+    "mean": lambda memory, seen, clips, stays: memory + (seen() - memory) / clips,
+    "last": lambda memory, seen, clips, stays: seen(),
     "none": lambda memory, seen, clips, stays: memory,
 }
 """What is remembered of the clips before, by name. decay: with every clip, all but the share ``config.memory_decay``
@@ -92,8 +93,7 @@ class Noised(_Level):
 
     def __call__(self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators):
         t = self.time(model)
-        times = torch.full((len(clip),), t, device=clip.device)
-        return model.schedule.add_noise(clip, randn(clip, generator), times), t
+        return model.schedule.add_noise(clip, randn(clip, generator), t), t
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def rollout(
     if memory not in MEMORIES:
         raise UserError(f"there is no memory {memory!r}: choose one of {', '.join(MEMORIES)}.")
     if observed is None:
-        observed = torch.empty(1, 0, config.channels, *config.image_size, device=next(model.parameters()).device)
+        observed = torch.empty(1, 0, config.channels, *config.image_size, device=model.device)
     batch, count, channels, *size = observed.shape
     if channels != config.channels:
         raise UserError(f"the clip has {channels} channels, but this model works on {config.channels}.")
@@ -167,8 +167,10 @@ def rollout(
     made = torch.tensor(given)
     if count and task != "reconstruct":
         film[:, made] = observed
-    remembered = model.remember(None, size=tuple(size))
+    remembered, clip = model.remember(None, size=tuple(size)), None
     for index, place in enumerate(places, 1):
+        if clip is not None and remembered is not None:
+            remembered = MEMORIES[memory](remembered, partial(model.remember, clip), index - 1, config.memory_decay)
         first = place.start + config.clip_frames - model.output_frames
         context = _context(film, place, remembered)
         x, level = film.new_empty(batch, model.output_frames, channels, *size), None
@@ -187,9 +189,6 @@ def rollout(
                 begin, end = int(made.nonzero()[0]), int(made.nonzero()[-1]) + 1
                 video = film[:, begin:end].clone()
                 yield Window(index, len(places), step.index, step.steps, video, begin, given[begin:end], place, clip)
-        seen = model.remember(clip)
-        if seen is not None:
-            remembered = MEMORIES[memory](remembered, seen, index, config.memory_decay)
 
 
 def predict(model: VideoDenoiser, observed: Tensor | None, num_frames: int | None = None, **options: object) -> Tensor:
@@ -234,7 +233,7 @@ def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] 
         num_frames = count
     if num_frames is None or not 1 <= num_frames <= MAX_FRAMES:
         raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {num_frames}.")
-    return tuple(TASKS[task].layout(count, num_frames)) if known is None else given
+    return tuple(TASKS[task].known(count, num_frames)) if known is None else given
 
 
 def _in_words(frames: int) -> str:

@@ -26,7 +26,7 @@ from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
 from lgcvd.machine import describe_machine, git_revision
 from lgcvd.models import About, VideoDenoiser
-from lgcvd.objective import STAGES, Objective
+from lgcvd.objective import STAGES, Denoising
 from lgcvd.rollout import predict
 from lgcvd.seeds import generator_for
 from lgcvd.trainer import TrainStep, settings_of
@@ -50,26 +50,22 @@ class Validation:
 
     clips: Tensor
     """(n, clip_frames, C, H, W) uint8."""
-    objective: Objective
+    objective: Denoising
 
     @classmethod
-    def of(cls, data: Dataset, objective: Objective, clips: int = 8) -> Validation:
+    def of(cls, data: Dataset, objective: Denoising, clips: int = 8) -> Validation:
         """So many ``clips`` of ``data``."""
         return cls(spread(data, clips), objective)
 
     @torch.no_grad()
     def losses(self, model: VideoDenoiser) -> dict[tuple[str, str, int], float]:
         """(task, stage, time step) -> loss."""
-        clips = video.from_uint8(self.clips.to(next(model.parameters()).device))
+        clips = video.from_uint8(self.clips.to(model.device))
         losses = {}
         for task in [name for name in LAYOUTS if name in self.objective.tasks.trained] or LAYOUTS:
             for level in LEVELS:
                 t = round(level * (model.schedule.steps - 1))
-                only = TaskMix.of(**{task: 1.0})
-                objective = replace(
-                    self.objective, tasks=only, times=lambda batch, steps, generator, t=t: torch.full((batch,), t)
-                )
-                for stage in objective(model, clips, generator_for(0)):
+                for stage in self.objective.at(task, t)(model, clips, generator_for(0)):
                     losses[task, stage.stage, t] = stage.loss.item()
         return losses
 
@@ -77,7 +73,7 @@ class Validation:
         """True and predicted videos (T, C, H, W) in [-1, 1] of the first clips; always the same noise."""
         truth = video.from_uint8(self.clips[:SAMPLES])
         k = model.context_frames
-        observed = truth[:, :k].to(next(model.parameters()).device)
+        observed = truth[:, :k].to(model.device)
         predicted = predict(model, observed, truth.shape[1] - k, generator=generator_for(0)).cpu()
         return list(zip(truth, predicted, strict=True))
 
@@ -220,7 +216,7 @@ class _Record:
                     if self.board:
                         self.board.add_scalar(f"validation {task}/{stage}, t = {t}", loss, step.iteration)
             told += f", validation {sum(losses.values()) / len(losses):.4f}"
-            if "predict" in step.model.tasks:
+            if "predict" in step.model.abilities:
                 self._show(self.validation.samples(step.model), step)
         self._draw()
         self.log(f"iteration {step.iteration}: {told}")

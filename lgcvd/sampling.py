@@ -18,11 +18,9 @@ from torch import Tensor
 from lgcvd.context import ABSENT, Context
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
-from lgcvd.schedule import Schedule, respaced_timesteps
+from lgcvd.schedule import CLEAN, Schedule, per_sample, respaced_timesteps
 
 DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_SPACING = "dpm++2m", 10, "quadratic"
-CLEAN = -1
-"""The time step behind the last one, where no noise is left."""
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 """Source of noise: one generator for a whole batch, or one a sample: then no sample's noise depends on the others."""
@@ -224,8 +222,7 @@ def spaced(spacing: str, steps: int, total: int) -> list[int]:
 def dynamic_threshold(x0: Tensor, share: float = 0.995) -> Tensor:
     """Scale each clip down until ``share`` of its pixels are in [-1, 1], clip the rest (Saharia et al. 2022)."""
     largest = torch.quantile(x0.flatten(1).abs(), share, dim=1).clamp(min=1)
-    largest = largest.reshape(-1, *[1] * (x0.ndim - 1))
-    return (x0 / largest).clamp(-1, 1)
+    return (x0 / per_sample(largest, x0)).clamp(-1, 1)
 
 
 THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -292,7 +289,7 @@ class Known:
         """``x_s`` with the known frames, noised to time ``s`` (Lugmayr et al. 2022, eq. 8a and c)."""
         frames = self.frames
         if s != CLEAN:
-            frames = schedule.add_noise(frames, randn(frames, generator), _times(s, frames))
+            frames = schedule.add_noise(frames, randn(frames, generator), s)
         return torch.where(self.mask[:, None, None, None], frames, x_s)
 
 
@@ -333,8 +330,7 @@ def sample(
     threshold = THRESHOLDS[sampling.threshold]
 
     def predict(x_t: Tensor, t: int) -> Tensor:
-        times = _times(t, x_t)
-        return threshold(schedule.x0(x_t, velocity(x_t, times), times))
+        return threshold(schedule.x0(x_t, velocity(x_t, _times(t, x_t)), t))
 
     x_t = x_T
     for index, (t, s) in enumerate(pairwise([*timesteps, CLEAN]), 1):
@@ -357,14 +353,11 @@ def invert(model: VideoDenoiser, clip: Tensor, context: Context, timesteps: list
     4.3). Each is asked one step too early, so many small steps invert better than few large ones.
     """
     solver, context = DDIM(model.schedule, timesteps), model.prepare(context)
-    signal = [math.sqrt(share) for share in solver.alpha_bar]
-    noise = [math.sqrt(1 - share) for share in solver.alpha_bar]
     x = clip
     for s, t in pairwise([CLEAN, *reversed(timesteps)]):
         asked = max(s, timesteps[-1])
-        x0 = model.schedule.x0(x, model(x, _times(asked, x), context), _times(asked, x))
-        direction = (x - signal[asked] * x0) / noise[asked]
-        x = signal[t] * x0 + noise[t] * direction
+        x0 = model.schedule.x0(x, model(x, _times(asked, x), context), asked)
+        x = solver.towards(x0, x, asked, t)
     return x
 
 

@@ -10,7 +10,11 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+CLEAN = -1
+"""The time step behind the last one, where no noise is left."""
 
 
 def cosine_betas(steps: int = 1000, s: float = 0.008, max_beta: float = 0.9999) -> Tensor:
@@ -39,47 +43,50 @@ class Schedule(nn.Module):
     """A noise schedule with the conversions between noise, velocity and clean clip.
 
     It is a module only so that its table moves with the model; it has no parameters and is not saved.
-    Time steps are integers ``t`` of shape ``(B,)`` in ``[0, steps)``; 0 is almost clean, ``steps - 1`` almost noise.
+    Time steps are integers ``t`` of shape ``(B,)``, or one for all samples, in ``[0, steps)``; 0 is almost clean,
+    ``steps - 1`` almost noise. ``CLEAN`` is a time step, too.
     """
 
     alpha_bar: Tensor
+    """(steps + 1,); the last is ``alpha_bar[CLEAN]``, 1."""
 
     def __init__(self, steps: int = 1000, betas: Callable[[int], Tensor] = cosine_betas):
         super().__init__()
         self.steps = steps
         self.betas = betas(steps)
-        self.register_buffer("alpha_bar", torch.cumprod(1 - self.betas, 0).float(), persistent=False)
+        alpha_bar = F.pad(torch.cumprod(1 - self.betas, 0), (0, 1), value=1.0)
+        self.register_buffer("alpha_bar", alpha_bar.float(), persistent=False)
 
-    def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    def signal_and_noise(self, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
         """``sqrt(alpha_bar_t)`` and ``sqrt(1 - alpha_bar_t)``, shaped to multiply ``like``."""
         alpha_bar = self.alpha_bar[t]
         return per_sample(alpha_bar.sqrt(), like), per_sample((1 - alpha_bar).sqrt(), like)
 
-    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
         signal, sigma = self.signal_and_noise(t, x0)
         return signal * x0 + sigma * noise
 
-    def velocity(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def velocity(self, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
         """``v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0`` (Salimans and Ho 2022)."""
         signal, sigma = self.signal_and_noise(t, x0)
         return signal * noise - sigma * x0
 
-    def x0(self, x_t: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
+    def x0(self, x_t: Tensor, velocity: Tensor, t: Tensor | int) -> Tensor:
         """The clean clip that this velocity implies; not clipped to [-1, 1]."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return signal * x_t - sigma * velocity
 
-    def standardise(self, x_t: Tensor, t: Tensor, mean: float, std: float) -> Tensor:
+    def standardise(self, x_t: Tensor, t: Tensor | int, mean: float, std: float) -> Tensor:
         """The noisy clip with mean 0 and variance 1, given the data's (Karras et al. 2022, table 1: ``c_in``)."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return (x_t - signal * mean) * ((signal * std) ** 2 + sigma**2).rsqrt()
 
-    def velocity_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+    def velocity_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
         """The velocity that a clean clip implies: ``(sqrt(alpha_bar) x_t - x0) / sqrt(1 - alpha_bar)``."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return (signal * x_t - x0) / sigma
 
-    def x0_from_noise(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def x0_from_noise(self, x_t: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
         """The clean clip that a guess of the noise implies; far from [-1, 1] where hardly any signal is left."""
         signal, sigma = self.signal_and_noise(t, x_t)
         return (x_t - sigma * noise) / signal

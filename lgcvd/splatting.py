@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lgcvd.config import ModelConfig
 from lgcvd.context import Context, Evidence
-from lgcvd.motion import FIRST_GATE, MotionSkip, displaced, in_full_precision, pooled_over
+from lgcvd.motion import FIRST_GATE, MotionSkip, Skip, displaced, in_full_precision, pooled_over
 
 ALIKE = 0.3
 """Variance, in standardised pixels, at which two patches count for a third of two equal ones."""
@@ -72,14 +72,14 @@ class Carried(Evidence):
     ways: in training, how far from there each thing truly is, (B, T, n, 2), y and x in pixels.
     """
 
-    things: Tensor | None = None
-    reference: Tensor | None = None
-    film: Tensor | None = None
-    covered: Tensor | None = None
-    ways: Tensor | None = None
+    things: Tensor
+    reference: Tensor
+    film: Tensor
+    covered: Tensor
+    ways: Tensor | None
 
 
-class SplattingSkip(MotionSkip):
+class SplattingSkip(Skip):
     """Completes a painted clip by moving on the things of the known frames.
 
     What moves alike is one thing (the Gestalt law of common fate); its pixels are what the known frames show alike when
@@ -113,21 +113,18 @@ class SplattingSkip(MotionSkip):
 
     @property
     def channels_in(self) -> int:
-        """Channels of what the network gets to see: film and cover."""
+        """Film and cover."""
         return self.clip_frames * (self.channels + 1) * self.patch**2
 
     @property
     def channels_out(self) -> int:
-        """Channels that the network answers with: gates."""
+        """Gates."""
         return self.clip_frames * self.patch**2
 
     @torch.no_grad()
     @in_full_precision
     def evidence(self, frames: Tensor, positions: Tensor, truth: Tensor | None = None) -> Carried:
-        """The film that the known frames make, by the ``paths`` of things, or by their true ones.
-
-        frames: (B, K, C, H, W), standardised. truth: in training, the clip (B, T, C, H, W), standardised.
-        """
+        """The film that the known frames make, by the ``paths`` of things, or by their true ones."""
         order, known, reference, backwards = self._scan(positions)
         backwards = backwards[:, None, None, None, None]
         enough = (known.sum(1) > 1)[:, None, None]  # one frame tells of no motion: all of it stays
@@ -150,14 +147,11 @@ class SplattingSkip(MotionSkip):
         seen = rearrange(
             torch.cat([film, covered], dim=2), "b t c (h p) (w q) -> b (t c p q) h w", p=self.patch, q=self.patch
         )
-        return Carried(seen.contiguous(memory_format=torch.channels_last), (), things, reference, film, covered, ways)
+        return Carried(seen.contiguous(memory_format=torch.channels_last), things, reference, film, covered, ways)
 
     @in_full_precision
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
-        """The clip (B, T, C, H, W) from the network's ``answer`` (B, channels_out, h, w) and what it ``painted``.
-
-        The context comes with its evidence; its film is taken as it is, in the pixels of ``painted``.
-        """
+        """The film is taken as it is, in the pixels of ``painted``."""
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)
         gate = rearrange(answer, "b (t p q) h w -> b t 1 (h p) (w q)", p=self.patch, q=self.patch)
         sharpness = 1.0 if self.training else self.sharpness
@@ -284,12 +278,13 @@ def splat(pixels: Tensor, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
     return total / weights.clamp(min=1e-6), weights > 0
 
 
-def motion_skip(config: ModelConfig, frames: int) -> MotionSkip | None:
-    """The skip that ``config`` asks for, over a clip of so many frames; None where all is painted."""
+def motion_skip(config: ModelConfig) -> Skip | None:
+    """The skip that ``config`` asks for, over all frames that a model is shown or makes; None where all is painted."""
     if not config.motion:
         return None
     if config.motion_things:
         return SplattingSkip(config)
+    frames = config.clip_frames + config.future_frames
     return MotionSkip(frames, config.patch_size, config.motion, config.motion_sharpness, config.motion_stride)
 
 

@@ -30,7 +30,6 @@ from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.paths import learn_paths
 from lgcvd.seeds import generator_for, global_seed
 from lgcvd.settings import differences, filled
-from lgcvd.splatting import SplattingSkip
 from lgcvd.video import from_uint8
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def train(
     model.config.check_width()
     if workers < 0:
         raise UserError(f"workers must not be negative, not {workers}.")
-    accelerator = accelerator or accelerator_for(config, next(model.parameters()).device.type)
+    accelerator = accelerator or accelerator_for(config, model.device.type)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if config.batch_size % (share.of * config.accumulate):
         raise UserError(
@@ -172,7 +171,7 @@ def learn_paths_first(
 ) -> None:
     """``paths.learn_paths``, where a ``model`` has things that know none yet, and no run in ``folder`` is to go on."""
     skip = model.motion
-    if isinstance(skip, SplattingSkip) and not skip.knows_paths and not (folder and checkpoints(folder)):
+    if skip and not skip.knows_paths and not (folder and checkpoints(folder)):
         learn_paths(model, data, config, progress)
 
 

@@ -32,6 +32,16 @@ def test_what_is_saved_comes_back(tiny_model: LGCVD, folder: Path):
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_saving_and_loading_draw_no_random_numbers(tiny_model: LGCVD, tmp_path: Path):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    save(tiny_model, tmp_path / "model", dtype=torch.float16)
+    load(tmp_path / "model")
+    assert torch.equal(torch.rand(3), expected)
+    assert {(weight.dtype, weight.device.type) for weight in tiny_model.parameters()} == {(torch.float32, "cpu")}
+
+
 def test_half_precision_halves_the_file_and_computes_in_single(tiny_model: LGCVD, folder: Path, tmp_path: Path):
     save(tiny_model, tmp_path / "half", dtype=torch.float16)
     model = load(tmp_path / "half")

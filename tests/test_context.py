@@ -76,7 +76,7 @@ def test_whatever_a_mix_draws_is_told_to_be_trained_by_it(shares: list[float], k
     ],
 )
 def test_a_task_says_where_the_given_frames_lie(task: str, given: int, new: int, film: str):
-    assert "".join("#" if known else "." for known in TASKS[task].layout(given, new)) == film
+    assert "".join("#" if known else "." for known in TASKS[task].known(given, new)) == film
 
 
 def test_tasks_are_offered_that_were_trained():

@@ -28,8 +28,8 @@ from lgcvd.context import local_context
 from lgcvd.distill import HalfTheSteps, _clean_clip_of_one_step, _ddim, rounds
 from lgcvd.models import build
 from lgcvd.objective import capped_l2
-from lgcvd.sampling import CLEAN, spaced
-from lgcvd.schedule import Schedule
+from lgcvd.sampling import spaced
+from lgcvd.schedule import CLEAN, Schedule
 from lgcvd.video import from_uint8
 
 TRAIN = TrainConfig(iterations=3, batch_size=2, rate=1e-3, save_every=2)

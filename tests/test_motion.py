@@ -15,7 +15,7 @@ from lgcvd.config import PRESETS, ModelConfig
 from lgcvd.context import ABSENT, Context, TaskMix, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
-from lgcvd.motion import MotionSkip, _Mixed, mixed_at_once, of_patches, pooled_over
+from lgcvd.motion import MotionSkip, Skip, _Mixed, mixed_at_once, of_patches, pooled_over
 from lgcvd.paths import learn_paths
 from lgcvd.splatting import SplattingSkip, splat
 
@@ -48,7 +48,7 @@ def bright(step: tuple[int, int], frames: int = T, batch: int = 1) -> torch.Tens
     return clip.abs().where(clip > -1, -1)
 
 
-def made(kind: type[MotionSkip]) -> MotionSkip:
+def made(kind: type[Skip]) -> Skip:
     """Such a skip, without training."""
     return kind(CONFIG) if kind is SplattingSkip else kind(T, PATCH, RADIUS)
 
@@ -56,9 +56,7 @@ def made(kind: type[MotionSkip]) -> MotionSkip:
 SKIPS = pytest.mark.parametrize("kind", [MotionSkip, SplattingSkip])
 
 
-def shown(
-    skip: MotionSkip, clip: torch.Tensor, positions: list[list[int]], truth: torch.Tensor | None = None
-) -> Context:
+def shown(skip: Skip, clip: torch.Tensor, positions: list[list[int]], truth: torch.Tensor | None = None) -> Context:
     """The frames at ``positions`` with their evidence, made with the ``truth`` if it is given."""
     context = local_context(clip, torch.tensor(positions))
     told = [] if truth is None else [_standardised(truth)]
@@ -69,13 +67,13 @@ def _standardised(frames: torch.Tensor) -> torch.Tensor:
     return (frames - CONFIG.data_mean) / CONFIG.data_std
 
 
-def unanswered(skip: MotionSkip, clip: torch.Tensor, context: Context) -> torch.Tensor:
+def unanswered(skip: Skip, clip: torch.Tensor, context: Context) -> torch.Tensor:
     """What the skip makes of the context where the network answers nothing and paints black."""
     answer = torch.zeros(len(clip), skip.channels_out, SIZE // PATCH, SIZE // PATCH)
     return skip(answer, torch.full_like(clip, -1), context)
 
 
-def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[MotionSkip] = MotionSkip) -> torch.Tensor:
+def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[Skip] = MotionSkip) -> torch.Tensor:
     """The same of the frames at ``positions``, without training."""
     skip = made(kind)
     return unanswered(skip, clip, shown(skip, clip, positions))
@@ -84,7 +82,7 @@ def untrained(clip: torch.Tensor, positions: list[list[int]], kind: type[MotionS
 @SKIPS
 @pytest.mark.parametrize("step", [(0, 0), (1, 0), (0, -2), (-1, 2)])
 @pytest.mark.parametrize("positions", [[0, 1], [T - 2, T - 1], [0, 2]])
-def test_what_moves_evenly_moves_on(step: tuple[int, int], positions: list[int], kind: type[MotionSkip]) -> None:
+def test_what_moves_evenly_moves_on(step: tuple[int, int], positions: list[int], kind: type[Skip]) -> None:
     clip = moving(step)
     out = untrained(clip, [positions], kind)
     still = clip[:, positions[1] : positions[1] + 1].expand_as(clip)
@@ -110,7 +108,7 @@ def test_a_stride_reaches_farther_with_as_many_displacements() -> None:
 
 
 @SKIPS
-def test_known_frames_come_back_untouched(kind: type[MotionSkip]) -> None:
+def test_known_frames_come_back_untouched(kind: type[Skip]) -> None:
     clip = torch.rand(3, T, 1, SIZE, SIZE) * 2 - 1
     positions = torch.tensor([[0, 1], [1, 4], [ABSENT, 5]])
     out = untrained(clip, positions.tolist(), kind)
@@ -128,7 +126,7 @@ def test_one_known_frame_is_no_evidence() -> None:
 
 
 @SKIPS
-def test_clips_of_a_batch_do_not_meet(kind: type[MotionSkip]) -> None:
+def test_clips_of_a_batch_do_not_meet(kind: type[Skip]) -> None:
     clip = torch.cat([moving((1, 0)), moving((0, -2)), moving((0, 0))])
     positions = [[0, 1], [T - 2, T - 1], [0, T - 1]]
     together = untrained(clip, positions, kind)
@@ -137,7 +135,7 @@ def test_clips_of_a_batch_do_not_meet(kind: type[MotionSkip]) -> None:
 
 
 @SKIPS
-def test_the_past_is_the_future_of_the_reversed_clip(kind: type[MotionSkip]) -> None:
+def test_the_past_is_the_future_of_the_reversed_clip(kind: type[Skip]) -> None:
     clip = moving((1, -1))
     past, future = untrained(clip, [[T - 2, T - 1]], kind), untrained(clip.flip(1), [[1, 0]], kind)
     assert torch.allclose(past, future.flip(1), atol=1e-5)

@@ -29,8 +29,6 @@ ONLY = {
 class Spy(VideoDenoiser):
     """Answers with its input times a weight, and keeps what it was told."""
 
-    motion = _shown = None
-
     def __init__(self):
         super().__init__()
         self.config = PRESETS["tiny"].model

@@ -31,10 +31,10 @@ def test_every_missing_frame_is_made_once_from_frames_that_are_known_by_then(fil
 @given(given=st.integers(2, 9), new=st.integers(1, 40), k=st.integers(1, 2))
 def test_predictions_go_on_from_the_last_frames_and_pasts_are_their_mirror(given: int, new: int, k: int):
     t = k + 6
-    onward = list(plan(TASKS["predict"].layout(given, new), k, t))
+    onward = list(plan(TASKS["predict"].known(given, new), k, t))
     assert [place.start for place in onward] == [given - k + 6 * i for i in range(-(-new // 6))]
     assert all(place.slots == place.known == tuple(range(k)) for place in onward)
-    back = list(plan(TASKS["past"].layout(given, new), k, t))
+    back = list(plan(TASKS["past"].known(given, new), k, t))
     assert [place.start for place in back] == [given + new - t - place.start for place in onward]
     assert all(place.slots == tuple(t - 1 - p for p in reversed(range(k))) for place in back)
     assert [place.new for place in back] == [tuple(sorted(t - 1 - p for p in place.new)) for place in onward]
@@ -42,7 +42,7 @@ def test_predictions_go_on_from_the_last_frames_and_pasts_are_their_mirror(given
 
 @given(given=st.integers(2, 9), gap=st.integers(1, 40))
 def test_a_gap_is_closed_by_a_window_that_sees_both_ends(given: int, gap: int):
-    places = list(plan(TASKS["interpolate"].layout(given, gap), 2, 8))
+    places = list(plan(TASKS["interpolate"].known(given, gap), 2, 8))
     for place in places[:-1]:
         assert place.slots == (0, 1) or (given <= 3 and place.slots == (0, ABSENT))
     before, after = places[-1].slots
@@ -59,7 +59,7 @@ def test_one_or_two_missing_of_eight_are_made_at_once_with_all_others_seen(missi
 
 
 def test_all_gaps_of_a_slowed_clip_whose_ends_are_in_sight_are_made_at_once():
-    places = list(plan(TASKS["slowmo"].layout(5, 4), 2, 8))
+    places = list(plan(TASKS["slowmo"].known(5, 4), 2, 8))
     assert [(place.start, place.new) for place in places] == [(0, (1, 3, 5)), (1, (6,))]
 
 

@@ -86,7 +86,7 @@ def test_velocity_loss_and_one_step_estimate_agree(released_model: LGCVD, task: 
 def test_schedule_agrees():
     schedule = Schedule(1000)
     torch.testing.assert_close(schedule.betas.float(), RECORDED["schedule/betas"], atol=1e-6, rtol=0)
-    torch.testing.assert_close(schedule.alpha_bar, RECORDED["schedule/alphas_cumprod"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(schedule.alpha_bar[:-1], RECORDED["schedule/alphas_cumprod"], atol=1e-6, rtol=0)
 
 
 def test_respaced_schedule_agrees():

@@ -17,8 +17,6 @@ from lgcvd.seeds import seeded
 class Ideal(VideoDenoiser):
     """The best denoiser for a data set of a few clips: the mean of the clips, weighed by how likely each is."""
 
-    motion = _shown = None
-
     def __init__(self, data: Tensor):
         super().__init__()
         self.config, self.schedule, self.data = PRESETS["tiny"].model, Schedule(1000), data

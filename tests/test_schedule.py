@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lgcvd.schedule import BETAS, Schedule, cosine_betas, linear_betas, respaced_timesteps
+from lgcvd.schedule import BETAS, CLEAN, Schedule, cosine_betas, linear_betas, respaced_timesteps
 
 SCHEDULE = Schedule(1000)
 
@@ -59,7 +59,7 @@ def test_the_noise_of_a_noisy_clip_tells_the_clean_one(betas, t: int):
 
 
 def test_signal_falls_from_almost_all_to_almost_none():
-    alpha_bar = SCHEDULE.alpha_bar
+    alpha_bar = SCHEDULE.alpha_bar[:-1]
     assert (alpha_bar.diff() < 0).all()
     assert alpha_bar[0] > 0.9999
     assert 0 < alpha_bar[-1] < 1e-6
@@ -71,6 +71,14 @@ def test_cosine_schedule_has_the_papers_shape():
     start = torch.cos(torch.tensor(0.008 / 1.008) * torch.pi / 2) ** 2
     assert alpha_bar[499].item() == pytest.approx((half / start).item(), rel=1e-6)
     assert cosine_betas(1000).max() == 0.9999
+
+
+def test_behind_the_last_step_nothing_is_noise():
+    x0, noise = torch.rand((2, 8)), torch.randn((2, 8))
+    assert torch.equal(SCHEDULE.add_noise(x0, noise, torch.tensor([CLEAN, CLEAN])), x0)
+    mixed = SCHEDULE.add_noise(x0, noise, torch.tensor([CLEAN, 999]))
+    assert torch.equal(mixed[1], SCHEDULE.add_noise(x0, noise, 999)[1])
+    assert torch.equal(mixed[0], x0[0])
 
 
 def test_schedule_adds_nothing_to_a_checkpoint():

@@ -118,7 +118,7 @@ class Make(OfSampling):
 
     def _make(self, model: VideoDenoiser, material: Material) -> tuple[Window, Tensor | None]:
         """The finished film, and the picture of the attention if one is asked for."""
-        device = next(model.parameters()).device
+        device = model.device
         observed = None if material.observed is None else material.observed[None].to(device)
         windows = futures(
             model,
