@@ -1,4 +1,4 @@
-"""Video diffusion with local-global context guidance. Read rollout -> denoiser -> models -> unet for the method."""
+"""lgcvd: video diffusion with local-global context guidance. For the method read rollout, denoiser, models, unet."""
 
 from lgcvd.adapt import Adaptation
 from lgcvd.baselines import BASELINES
