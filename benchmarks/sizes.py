@@ -3,8 +3,8 @@
     python benchmarks/sizes.py
 
 Counted, not measured: the numbers are the same on every machine. Operations are those of one denoising step of one
-clip and, for LGC-VD, of remembering the clip before; a product and a sum are two. The motion skip has no weights, and
-its operations are not counted for either.
+clip and, for LGC-VD, of remembering the clip before; a product and a sum are two. Weights include those that say where
+things go (digits-64); the operations of motion skips are not counted.
 """
 
 from __future__ import annotations

@@ -381,7 +381,10 @@ MCVD_DIMS: dict[str, dict[Kind, int]] = {
     "robot-64": {"mcvd-concat": 76, "mcvd-spatin": 56},
     "tiny": {"mcvd-concat": 10, "mcvd-spatin": 6},
 }
-"""Preset -> kind -> the width that ``matching.matched_dim`` finds for it."""
+"""Preset -> kind -> the width that ``matching.matched_dim`` finds for it.
+
+Those of "digits-64" match its weights, and not its operations: only LGC-VD carries things.
+"""
 
 PRESETS |= {
     f"{name}-{kind}": _mcvd(PRESETS[name], kind, dim) for name, dims in MCVD_DIMS.items() for kind, dim in dims.items()

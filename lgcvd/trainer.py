@@ -78,7 +78,7 @@ def train(
     workers: int = 0,
     accelerator: Accelerator | None = None,
 ) -> Iterator[TrainStep]:
-    """Train ``model`` on clips (2 T - K, C, H, W) uint8 of ``data``; yield after every iteration.
+    """Train ``model`` on clips (objective.clip_frames, C, H, W) uint8 of ``data``; yield after every iteration.
 
     Each stage takes one optimizer step. With a ``folder``, checkpoints go there every ``config.save_every`` iterations
     and at the end, each when the step after it is asked for, and a run that was broken off goes on from the last one as
