@@ -38,6 +38,7 @@ RECIPE = TrainConfig(
     ema=0.98,
     loss="l2",
     times="from_noise",
+    estimate_level=0.5,
 )
 """How a model is adapted unless told otherwise; objective and tasks are the model's own."""
 
