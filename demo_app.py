@@ -356,12 +356,13 @@ def _predict(run: Run, folder: Path, path: str, model_name: str, wish: Wish) -> 
             break
 
     seconds, finished = time.monotonic() - began, window.done and window.index == window.windows
-    answered: list[str] = []
+    answered, taken = [], {*panels(window), title_of(model_name)}
     for index, (name, rival) in enumerate(able.items(), 1):
         if run.stopped:
             break
         called = short_name(name, model_name)
-        called = name if called in (*panels(window), title_of(model_name)) else called  # one's own may share a name
+        called = name if called in taken else called  # one's own may share a name
+        taken.add(called)
         for answer in made_by(rival, material, 1, wish, rival.about.sampling_for(wish.task)):
             step = f"{called}: window {answer.index} of {answer.windows}, step {answer.step} of {answer.steps}"
             yield View(status(step, "busy", (index + answer.fraction) / (1 + len(able))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import signal
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr
@@ -29,6 +28,7 @@ from lgcvd.commands.tasks import VERBS
 from lgcvd.commands.train import Train
 from lgcvd.config import PRESETS
 from lgcvd.errors import UserError
+from lgcvd.program import exit_code_of
 
 OF_PRESETS: dict[str, tuple[type[OfTraining], Path]] = {
     "train": (Train, Path("runs")),
@@ -44,15 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lgcvd {_version()}")
         return 0
     try:
-        return _parse(argv).run()
+        return exit_code_of(lambda: _parse(argv).run(), "lgcvd", "lgcvd: stopped")
     except SystemExit as stop:
         return stop.code or 0
-    except UserError as error:
-        print(f"lgcvd: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("lgcvd: stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
 
 
 def _parse(argv: list[str]):

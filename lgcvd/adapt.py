@@ -70,8 +70,7 @@ def read_clips(what: Sequence[str | Path], shape: tuple[int, int, int], fps: flo
     if not paths:
         raise UserError("there is no clip to adapt to: give a video, or a folder of videos or pictures.")
     for path in map(Path, what):
-        if not path.exists():
-            raise UserError(f"there is no file {path}: check the name.")
+        video.check_exists(path)
     return VideoFiles({str(path): path for path in paths}, shape, fps)
 
 

@@ -55,27 +55,13 @@ def with_border(video: Tensor, colour: Colour, width: int) -> Tensor:
     return framed
 
 
-def side_by_side(
-    truth: Tensor | None,
-    prediction: Tensor,
-    context_frames: Given,
-    labels: tuple[str, str] = ("truth", "prediction"),
-    height: int = 320,
-) -> Tensor:
-    """Both videos (T, C, H, W) in one, (T, 3, H', W'), all in [-1, 1]; see ``side_by_side_frames``."""
-    return torch.stack(list(side_by_side_frames(truth, prediction, context_frames, labels, height)))
+def side_by_side(truth: Tensor | None, prediction: Tensor, context_frames: Given, height: int = 320) -> Tensor:
+    """Both videos (T, C, H, W) in one, (T, 3, H', W'), all in [-1, 1]; the prediction alone where ``truth`` is None.
 
-
-def side_by_side_frames(
-    truth: Tensor | None,
-    prediction: Tensor,
-    context_frames: Given,
-    labels: tuple[str, str] = ("truth", "prediction"),
-    height: int = 320,
-) -> Iterator[Tensor]:
-    """``panel_frames`` of what is real and what was made; of that alone where ``truth`` is None."""
-    real = {} if truth is None else {labels[0]: truth[: len(prediction)]}
-    return panel_frames(real | {labels[1]: prediction}, context_frames, {labels[0]}, height)
+    See ``panel_frames``.
+    """
+    real = {} if truth is None else {"truth": truth[: len(prediction)]}
+    return torch.stack(list(panel_frames(real | {"prediction": prediction}, context_frames, height=height)))
 
 
 def panel_frames(

@@ -92,8 +92,7 @@ def train(
     but for rounding and a model's dropout, nor on ``workers``, the number of processes that prepare batches.
     """
     model.config.check_width()
-    if workers < 0:
-        raise UserError(f"workers must not be negative, not {workers}.")
+    check_workers(workers)
     accelerator = accelerator or accelerator_for(config, model.device.type)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if config.batch_size % (share.of * config.accumulate):
@@ -147,7 +146,7 @@ def train(
                 losses[stage] = loss
                 task_losses |= {(stage, task): value for task, value in of_tasks.items()}
                 norms[stage] = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf).item()
-                _check(stage, losses[stage], norms[stage], iteration, config, bool(folder and checkpoints(folder)))
+                _check(stage, losses[stage], norms[stage], iteration, config, folder)
                 optimizer.step()
                 ema.update_parameters(model)
         saves = writes and (iteration % config.save_every == 0 or iteration == config.iterations)
@@ -159,6 +158,12 @@ def train(
         finally:
             if saves:
                 state.save(Path(folder), iteration, config.keep)
+
+
+def check_workers(workers: int) -> None:
+    """Raise ``UserError`` for a number of processes that cannot prepare batches."""
+    if workers < 0:
+        raise UserError(f"workers must not be negative, not {workers}.")
 
 
 def settings_of(model: ModelConfig, train: TrainConfig, data: object) -> dict:
@@ -232,12 +237,13 @@ def _stages(
         yield stage.stage, total / clips, {task: of / n for task, (of, n) in zip(tasks, sums, strict=True) if n}
 
 
-def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainConfig, kept: bool) -> None:
-    """Raise ``UserError`` for a loss or a gradient that would spoil the weights; ``kept``: there are checkpoints."""
+def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainConfig, folder: Path | None) -> None:
+    """Raise ``UserError`` for a loss or a gradient that would spoil the weights."""
     # float16 overflows at times; its scaler then skips the step
     broken = not loss < EXPLODED or (config.precision != "float16" and not math.isfinite(norm))
     if broken:
         what, value = ("gradient", norm) if loss < EXPLODED else ("loss", loss)
+        kept = folder and checkpoints(folder)
         raise UserError(
             f"the {what} of {stage} became {value:g} at iteration {iteration}: lower rate (now {config.rate:g}) or set "
             f"clip_grad{'; the last checkpoint is kept' if kept else ''}."

@@ -123,6 +123,12 @@ def read_clip(
     return Clip(from_uint8(torch.from_numpy(pixels.frames)), pixels.fps, pixels.note, pixels.more)
 
 
+def check_exists(path: Path) -> None:
+    """Raise ``UserError`` unless there is something at ``path``."""
+    if not path.exists():
+        raise UserError(f"there is no file {path}: check the name.")
+
+
 def read_pixels(
     path: str | Path,
     image_size: tuple[int, int],
@@ -139,8 +145,7 @@ def read_pixels(
         raise UserError(f"the frame rate must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {fps:g}.")
     if start < 0:
         raise UserError(f"the start frame must be 0 or more, not {start}.")
-    if not path.exists():
-        raise UserError(f"there is no file {path}: check the name.")
+    check_exists(path)
     damage: list[str] = []
     entry = None if path.is_dir() or fps or start < SEEK_FROM else _find_entry(path, start)
     source = _folder_frames(path, fps or PICTURE_FPS) if path.is_dir() else _file_frames(path, damage, entry)

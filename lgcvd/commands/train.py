@@ -25,7 +25,15 @@ from lgcvd.objective import objective_of
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.run_folder import Validation, watch
 from lgcvd.settings import differences
-from lgcvd.trainer import TrainStep, accelerator_for, any_process, checkpoints, learn_paths_first, train
+from lgcvd.trainer import (
+    TrainStep,
+    accelerator_for,
+    any_process,
+    check_workers,
+    checkpoints,
+    learn_paths_first,
+    train,
+)
 
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
@@ -69,8 +77,7 @@ class Train(OfTraining):
         for name in ("watch_every", "validation_clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.workers < 0:
-            raise UserError(f"workers must not be negative, not {self.workers}.")
+        check_workers(self.workers)
         accelerator = accelerator_for(self.train, find_device(self.device))
         if accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
