@@ -18,7 +18,7 @@ from lgcvd import LGCVD, ModelConfig
 from lgcvd.blocks import Attention
 from lgcvd.checkpoints import compile_networks
 from lgcvd.machine import describe_machine
-from lgcvd.motion import MotionSkip
+from lgcvd.motion import MotionSkip, Skip, displaced
 
 
 class PlainAttention(nn.Module):
@@ -41,6 +41,20 @@ class PlainAttention(nn.Module):
         return (x + h) / math.sqrt(2)
 
 
+def plain_agreement(motion: Skip, frames: Tensor, positions: Tensor) -> Tensor:
+    """``Skip.agreement`` as the mean and the variance of all that is moved."""
+    order, known, reference, _ = motion._scan(positions)
+    steps = (reference[:, None] - order).unbind(1)
+    moved = [displaced(frame, motion._steps(step)) for frame, step in zip(frames.unbind(1), steps, strict=True)]
+    moved = torch.stack(moved, dim=1)
+    shares = (known / known.sum(1, keepdim=True).clamp(min=1))[..., None, None, None, None]
+    mean = (shares * moved).sum(1)
+    variance = (shares * (moved - mean[:, None]).square()).sum(1)
+    enough = (known.sum(1) > 1)[:, None, None, None]
+    found = (-variance.mean(2), mean.square().mean(2))
+    return torch.stack([F.avg_pool2d(maps, motion.patch) * enough for maps in found], dim=1)
+
+
 def plain_move(motion: MotionSkip, frame: Tensor, kernel: Tensor) -> Tensor:
     """``MotionSkip._move`` as a sum whose derivative autograd finds."""
     height, width = frame.shape[-2:]
@@ -59,6 +73,8 @@ def straightforward(model: LGCVD) -> LGCVD:
             if isinstance(child, Attention):
                 setattr(module, name, PlainAttention(child))
     for module in plain.modules():
+        if isinstance(module, Skip):
+            module.agreement = partial(plain_agreement, module)
         if isinstance(module, MotionSkip):
             module._move = partial(plain_move, module)
     channels_last_fold = plain._fold

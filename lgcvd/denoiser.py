@@ -175,7 +175,8 @@ class UNetDenoiser(VideoDenoiser):
         shown = self._shown(context)
         noisy = self._fold(self.schedule.standardise(x_t, t, self.config.data_mean, self.config.data_std))
         seen = [noisy, context.evidence.seen] if self.motion else [noisy]
-        painted, moves = self._answer(torch.cat(seen, dim=1), t, shown).tensor_split([noisy.shape[1]], dim=1)
+        answer = self._answer(torch.cat(seen, dim=1), t, shown)
+        painted, moves = answer.split([noisy.shape[1], answer.shape[1] - noisy.shape[1]], dim=1)
         if self.config.output == "velocity" and not self.motion:
             return self._unfold(painted)
         x0 = self._clean(x_t, self._unfold(painted), t)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import wraps
+from functools import reduce, wraps
 from itertools import product
 
 import torch
@@ -103,19 +103,21 @@ class Skip(nn.Module, ABC):
         mean.
         """
         order, known, reference, _ = self._scan(positions)
-        frames = frames * known[:, :, None, None, None]
+        count = known.sum(1)
+        # frames and their squares are moved together, each with its share of the mean
+        seen = torch.cat([frames, frames.square().mean(2, keepdim=True)], dim=2)
+        seen = seen * (known / count.clamp(min=1)[:, None])[:, :, None, None, None]
         # what stands at the reference comes first, and is not moved
         since, slots = torch.where(known, reference[:, None] - order, 0).sort(dim=1)
-        frames = frames.gather(1, slots[:, :, None, None, None].expand_as(frames))
-        first, *others = frames.unbind(1)
-        moved = [displaced(frame, self._steps(steps)) for frame, steps in zip(others, since.unbind(1)[1:], strict=True)]
-        moved = [first[:, None].expand(-1, len(self.displacements), -1, -1, -1), *moved]
-        count = known.sum(1).clamp(min=2)[:, None, None, None, None]
-        mean_square = (sum(moved) / count).square_().mean(2)
-        difference = mean_square - (sum(m.square() for m in moved) / count).mean(2)
-        enough = (known.sum(1) > 1)[:, None, None, None]
-        maps = [of_patches(found, self.patch) * enough for found in (difference, mean_square)]
-        return torch.stack(maps, dim=1)
+        seen = seen.gather(1, slots[:, :, None, None, None].expand_as(seen))
+        first, *others = seen.unbind(1)
+        means = first[:, None]
+        for frame, steps in zip(others, since.unbind(1)[1:], strict=True):
+            means = displaced(frame, self._steps(steps)).add_(means)
+        mean_square = means[:, :, :-1].square_().mean(2).expand(-1, len(self.displacements), -1, -1)
+        found = torch.stack([mean_square - means[:, :, -1], mean_square], dim=1)
+        enough = (count > 1)[:, None, None, None, None]
+        return over_patches(found, self.patch) * (enough / self.patch**2)
 
     def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
@@ -124,6 +126,10 @@ class Skip(nn.Module, ABC):
         backwards = 2 * (positions * known).sum(1) > (self.clip_frames - 1) * known.sum(1)
         order = torch.where(backwards[:, None], self.clip_frames - 1 - positions, positions)
         return order, known, torch.where(known, order, 0).amax(1), backwards
+
+    def _sharpened(self, logits: Tensor) -> Tensor:
+        """The ``logits``, in training, and outside of it made more decided."""
+        return logits if self.training else self.sharpness * logits
 
     def _steps(self, count: Tensor) -> Tensor:
         """Every displacement ``count`` (B,) times: (B, n, 2)."""
@@ -163,11 +169,13 @@ class MotionSkip(Skip):
         _, _, reference, _ = self._scan(positions)
         agreement = self.agreement(frames, positions)
         pooled = [pooled_over(agreement[:, i], box) for i in range(2) for box in BOXES]
+        maps = torch.stack(pooled, dim=2).flatten(0, 1)  # of one displacement: (B n, 4, h, w)
         along = []
         for i in range(1, self.clip_frames):
             offsets = torch.div(self._steps(i - reference), self.patch, rounding_mode="floor").flatten(0, 1)[:, None]
-            along.append([displaced(found.flatten(0, 1)[:, None], offsets).view(found.shape) for found in pooled])
-        return Agreement(self._seen(agreement), tuple(map(tuple, along)))
+            found = displaced(maps, offsets).squeeze(1).unflatten(0, (-1, len(self.displacements)))
+            along.append(found.unbind(2))
+        return Agreement(self._seen(agreement), tuple(along))
 
     def _seen(self, agreement: Tensor) -> Tensor:
         """What the network sees, (B, channels_in, h, w): the agreement, and the coordinates of every patch in [-1, 1].
@@ -182,7 +190,9 @@ class MotionSkip(Skip):
     def forward(self, answer: Tensor, painted: Tensor, context: Context) -> Tensor:
         order, known, _, backwards = self._scan(context.positions)
         given = known[:, :, None] & (order[:, :, None] == torch.arange(self.clip_frames, device=order.device))
-        answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)  # not in reduced precision
+        painted = painted.to(context.frames.dtype)  # not in reduced precision
+        # plane by plane, as the evidence lies: two layouts in one sum take three times as long
+        answer = answer.to(context.frames.dtype, memory_format=torch.contiguous_format)
         step = self._steps_of(answer, context.evidence)
         backwards = backwards[:, None, None, None, None]
         painted = torch.where(backwards, painted.flip(1), painted)
@@ -208,54 +218,58 @@ class MotionSkip(Skip):
         def step(i: int) -> tuple[Tensor, Tensor]:
             logits = kernels[i - 1]
             for m, (found, first) in enumerate(zip(evidence.along[i - 1], FIRST_GAINS, strict=True)):
-                logits = torch.addcmul(logits, found, gains[i - 1][:, m, None] + first)
+                logits = logits + found * (gains[i - 1][:, m, None] + first)
             gate = rearrange(gates[i - 1], "b (p q) h w -> b 1 (h p) (w q)", p=self.patch)
-            sharpness = 1.0 if self.training else self.sharpness
-            return (sharpness * logits).softmax(1), torch.sigmoid(sharpness * (gate + FIRST_GATE))
+            return self._sharpened(logits).softmax(1), torch.sigmoid(self._sharpened(gate + FIRST_GATE))
 
         return step
 
     def _move(self, frame: Tensor, kernel: Tensor) -> Tensor:
         """Every patch of ``frame`` (B, C, H, W) from where ``kernel`` (B, n, h, w) says, mixed."""
         padded = F.pad(frame, (self.radius,) * 4, mode="replicate")
-        shares = kernel.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
         if frame.is_cuda:  # a graphics card takes longer to start on each displacement than for all of them at once
-            return mixed_at_once(padded, shares, self.stride)
+            return mixed_at_once(padded, kernel, self.patch, self.stride)
         corners = [self.radius + step for step in self.along_axis]
-        return _Mixed.apply(padded, shares, list(product(corners, repeat=2)))
+        return _Mixed.apply(padded, kernel, self.patch, list(product(corners, repeat=2)))
 
 
-def mixed_at_once(padded: Tensor, shares: Tensor, stride: int) -> Tensor:
+def to_pixels(maps: Tensor, patch: int) -> Tensor:
+    """What is told of patches told of each of their pixels: (B, n, h, w) -> (B, n, H, W)."""
+    return repeat(maps, "b n h w -> b n (h p) (w q)", p=patch, q=patch)
+
+
+def mixed_at_once(padded: Tensor, kernel: Tensor, patch: int, stride: int) -> Tensor:
     """What ``_Mixed`` computes, from corners that lie ``stride`` apart, in few operations and n times the memory."""
+    shares = to_pixels(kernel, patch)
     height, width = shares.shape[2:]
     near = padded.unfold(2, height, stride).unfold(3, width, stride)  # a view: (B, C, sqrt n, sqrt n, H, W)
     return (near * shares.unflatten(1, near.shape[2:4])[:, None]).sum((2, 3))
 
 
 class _Mixed(torch.autograd.Function):
-    """The sum over n of ``shares`` (B, n, H, W) times ``padded`` (B, C, H + 2r, W + 2r) read from ``corners[n]`` on.
+    """The sum over n of ``kernel`` (B, n, h, w) times ``padded`` (B, C, H + 2r, W + 2r) read from ``corners[n]`` on.
 
     The derivative is written out, since autograd's own of that many terms takes three times as long.
     """
 
     @staticmethod
-    def forward(ctx, padded: Tensor, shares: Tensor, corners: list[tuple[int, int]]) -> Tensor:
-        ctx.save_for_backward(padded, shares)
-        ctx.corners = corners
-        mixed = padded.new_zeros(*padded.shape[:2], *shares.shape[2:])
-        for n, near in enumerate(_read(padded, corners, mixed)):
-            mixed.addcmul_(near, shares[:, n, None])
+    def forward(ctx, padded: Tensor, kernel: Tensor, patch: int, corners: list[tuple[int, int]]) -> Tensor:
+        ctx.save_for_backward(padded, kernel)
+        ctx.patch, ctx.corners = patch, corners
+        mixed = padded.new_zeros(*padded.shape[:2], *(patch * side for side in kernel.shape[2:]))
+        for share, near in zip(kernel.split(1, dim=1), _read(padded, corners, mixed), strict=True):
+            mixed.addcmul_(near, to_pixels(share, patch))
         return mixed
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        padded, shares = ctx.saved_tensors
-        of_padded, of_shares = torch.zeros_like(padded), torch.empty_like(shares)
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        padded, kernel = ctx.saved_tensors
+        of_padded, of_kernel = torch.zeros_like(padded), torch.empty_like(kernel)
         places = zip(_read(padded, ctx.corners, gradient), _read(of_padded, ctx.corners, gradient), strict=True)
         for n, (near, of_near) in enumerate(places):
-            of_near.addcmul_(gradient, shares[:, n, None])
-            torch.sum(near * gradient, 1, out=of_shares[:, n])
-        return of_padded, of_shares, None
+            of_near.addcmul_(gradient, to_pixels(kernel[:, n, None], ctx.patch))
+            of_kernel[:, n] = over_patches((near * gradient).sum(1), ctx.patch)
+        return of_padded, of_kernel, None, None
 
 
 def _read(padded: Tensor, corners: list[tuple[int, int]], like: Tensor) -> Iterator[Tensor]:
@@ -277,10 +291,10 @@ def _band(size: int, box: int, like: Tensor) -> Tensor:
     return near / near.sum(1, keepdim=True)
 
 
-def of_patches(maps: Tensor, patch: int) -> Tensor:
-    """Means over patches, (..., H, W) -> (..., h, w): a CPU's pooling takes several times as long."""
-    rows = sum(maps[..., i::patch, :] for i in range(patch))
-    return sum(rows[..., i::patch] for i in range(patch)) / patch**2
+def over_patches(maps: Tensor, patch: int) -> Tensor:
+    """Sums over patches, (..., H, W) -> (..., h, w): a CPU's pooling takes several times as long."""
+    rows = reduce(torch.add, (maps[..., i::patch, :] for i in range(patch)))
+    return reduce(torch.add, (rows[..., i::patch] for i in range(patch)))
 
 
 def displaced(maps: Tensor, offsets: Tensor) -> Tensor:

@@ -154,8 +154,7 @@ class SplattingSkip(Skip):
         """The film is taken as it is, in the pixels of ``painted``."""
         answer, painted = answer.to(context.frames.dtype), painted.to(context.frames.dtype)
         gate = rearrange(answer, "b (t p q) h w -> b t 1 (h p) (w q)", p=self.patch, q=self.patch)
-        sharpness = 1.0 if self.training else self.sharpness
-        gate = torch.sigmoid(sharpness * (gate + FIRST_GATE)) * context.evidence.covered
+        gate = torch.sigmoid(self._sharpened(gate + FIRST_GATE)) * context.evidence.covered
         clip = torch.lerp(painted, context.evidence.film * self.std + self.mean, gate)
         here = context.positions[:, :, None] == torch.arange(self.clip_frames, device=clip.device)
         for k in range(here.shape[1]):

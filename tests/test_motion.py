@@ -15,7 +15,7 @@ from lgcvd.config import PRESETS, ModelConfig
 from lgcvd.context import ABSENT, Context, TaskMix, local_context
 from lgcvd.errors import UserError
 from lgcvd.models import LGCVD, build
-from lgcvd.motion import MotionSkip, Skip, _Mixed, mixed_at_once, of_patches, pooled_over
+from lgcvd.motion import MotionSkip, Skip, _Mixed, mixed_at_once, over_patches, pooled_over, to_pixels
 from lgcvd.paths import learn_paths
 from lgcvd.splatting import SplattingSkip, splat
 
@@ -174,29 +174,56 @@ def test_a_prepared_context_gives_the_same_answer(kind: str, things: int) -> Non
     assert torch.equal(model(x, t, prepared), model(x, t, context))
 
 
-def test_the_written_derivative_of_a_mixture_is_the_true_one():
+def inputs_of_mixing(radius: int, stride: int) -> tuple[list[torch.Tensor], list[tuple[int, int]]]:
+    """A padded frame and a kernel for its 2 x 3 patches, and the corners that the kernel is about."""
+    side = 2 * radius // stride + 1
+    sizes = [(2, 3, 2 * PATCH + 2 * radius, 3 * PATCH + 2 * radius), (2, side**2, 2, 3)]
     generator = torch.Generator().manual_seed(0)
-    padded = torch.randn(2, 3, 6, 7, dtype=torch.double, generator=generator, requires_grad=True)
-    shares = torch.randn(2, 9, 4, 5, dtype=torch.double, generator=generator, requires_grad=True)
-    corners = [(y, x) for y in range(3) for x in range(3)]
-    expected = sum(shares[:, n, None] * padded[..., y : y + 4, x : x + 5] for n, (y, x) in enumerate(corners))
-    torch.testing.assert_close(_Mixed.apply(padded, shares, corners), expected)
-    assert torch.autograd.gradcheck(lambda *inputs: _Mixed.apply(*inputs, corners), (padded, shares))
+    drawn = [torch.randn(size, dtype=torch.double, generator=generator, requires_grad=True) for size in sizes]
+    return drawn, [(stride * y, stride * x) for y in range(side) for x in range(side)]
+
+
+def test_the_written_derivative_of_a_mixture_is_the_true_one():
+    (padded, kernel), corners = inputs_of_mixing(radius=1, stride=1)
+    shares = kernel.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
+    height, width = shares.shape[2:]
+    read = (padded[..., y : y + height, x : x + width] for y, x in corners)
+    expected = sum(shares[:, n, None] * near for n, near in enumerate(read))
+    torch.testing.assert_close(_Mixed.apply(padded, kernel, PATCH, corners), expected)
+    assert torch.autograd.gradcheck(lambda *inputs: _Mixed.apply(*inputs, PATCH, corners), (padded, kernel))
 
 
 @pytest.mark.parametrize(("radius", "stride"), [(2, 1), (4, 2)])
 def test_what_a_graphics_card_mixes_is_what_a_cpu_mixes(radius: int, stride: int):
-    side = 2 * radius // stride + 1
-    generator = torch.Generator().manual_seed(0)
-    inputs = [
-        torch.randn(size, dtype=torch.double, generator=generator, requires_grad=True)
-        for size in [(2, 3, 4 + 2 * radius, 5 + 2 * radius), (2, side**2, 4, 5)]
-    ]
-    corners = [(stride * y, stride * x) for y in range(side) for x in range(side)]
-    mixed = [_Mixed.apply(*inputs, corners), mixed_at_once(*inputs, stride)]
+    inputs, corners = inputs_of_mixing(radius, stride)
+    mixed = [_Mixed.apply(*inputs, PATCH, corners), mixed_at_once(*inputs, PATCH, stride)]
     torch.testing.assert_close(*mixed)
     for expected, found in zip(*(torch.autograd.grad(each.square().sum(), inputs) for each in mixed), strict=True):
         torch.testing.assert_close(expected, found)
+
+
+@given(st.permutations([ABSENT, ABSENT, *range(T)]).map(lambda places: places[:3]))
+def test_agreement_is_minus_the_variance_and_the_squared_mean(positions: list[int]) -> None:
+    """Of what the known frames show, moved to the one that comes last in the scan."""
+    skip = MotionSkip(T, PATCH, RADIUS)
+    frames = torch.randn(1, 3, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    known = [position for position in positions if position != ABSENT]
+    backwards = 2 * sum(known) > (T - 1) * len(known)
+    last = (min if backwards else max)(known, default=0)
+    found = skip.agreement(frames, torch.tensor([positions]))
+    assert found.shape == (1, 2, len(skip.displacements), SIZE // PATCH, SIZE // PATCH)
+    if len(known) < 2:
+        return
+    for n, displacement in enumerate(skip.displacements):
+        moved = []
+        for k, position in enumerate(positions):
+            if position != ABSENT:
+                y, x = (abs(last - position) * displacement).tolist()
+                rows, columns = (torch.arange(SIZE).add(step).clamp(0, SIZE - 1) for step in (y, x))
+                moved.append(frames[0, k][:, rows][:, :, columns])
+        moved = torch.stack(moved)
+        told = torch.stack([-moved.var(0, unbiased=False), moved.mean(0).square()]).mean(1)
+        torch.testing.assert_close(found[0, :, n], F.avg_pool2d(told, PATCH), atol=1e-5, rtol=1e-4)
 
 
 def test_outside_of_training_the_likeliest_displacement_wins_more_clearly() -> None:
@@ -382,4 +409,5 @@ def test_means_are_the_means_of_pooling() -> None:
     for box in (3, 15):
         expected = F.avg_pool2d(maps, box, stride=1, padding=box // 2, count_include_pad=False)
         torch.testing.assert_close(pooled_over(maps, box), expected)
-    torch.testing.assert_close(of_patches(maps, 2), F.avg_pool2d(maps, 2))
+    torch.testing.assert_close(over_patches(maps, 2) / 4, F.avg_pool2d(maps, 2))
+    torch.testing.assert_close(to_pixels(maps, 2), F.interpolate(maps, scale_factor=2))
