@@ -114,10 +114,12 @@ class Skip(nn.Module, ABC):
         means = first[:, None]
         for frame, steps in zip(others, since.unbind(1)[1:], strict=True):
             means = displaced(frame, self._steps(steps)).add_(means)
-        mean_square = means[:, :, :-1].square_().mean(2).expand(-1, len(self.displacements), -1, -1)
-        found = torch.stack([mean_square - means[:, :, -1], mean_square], dim=1)
+        of_means, of_all = (
+            over_patches(squares, self.patch) for squares in (means[:, :, :-1].square_().mean(2), means[:, :, -1])
+        )
         enough = (count > 1)[:, None, None, None, None]
-        return over_patches(found, self.patch) * (enough / self.patch**2)
+        found = torch.stack([of_means - of_all, of_means], dim=1) * (enough / self.patch**2)
+        return found.expand(-1, -1, len(self.displacements), -1, -1)
 
     def _scan(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places of the known frames in the scan (B, K), which are known (B, K), the last known place (B,), and which
