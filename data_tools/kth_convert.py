@@ -120,11 +120,8 @@ def _load(name: str, place: Place, first: int, last: int | None, image_size: int
 
 def _read(name: str, path: Path, first: int, last: int | None, image_size: int) -> Recording:
     count = max(last - first + 1, 0) if last else 10**9
-    try:
-        pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count)
-    except UserError as error:  # nobody chose where to start
-        words = f"get it again, or mend {SEQUENCES}, which lists its frames {first} to {last}"
-        raise UserError(str(error).replace("start earlier", words)) from error
+    remedy = f"get it again, or mend {SEQUENCES}, which lists its frames {first} to {last}"
+    pixels = read_pixels(path, (image_size, image_size), 1, start=first - 1, max_frames=count, remedy=remedy)
     return Recording(name, pixels.frames.transpose(0, 2, 3, 1), pixels.fps, note=pixels.damage)
 
 

@@ -138,8 +138,13 @@ def read_pixels(
     start: int = 0,
     max_frames: int = MAX_FRAMES,
     min_frames: int = 1,
+    remedy: str = "",
 ) -> Pixels:
-    """What ``read_clip`` reads, as bytes."""
+    """What ``read_clip`` reads, as bytes.
+
+    ``remedy``: what the ``UserError`` tells to do where there are too few frames; left out, to start earlier or to take
+    a longer clip.
+    """
     path = Path(path)
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise UserError(f"the frame rate must be between {MIN_FPS:g} and {MAX_FPS:g} frames a second, not {fps:g}.")
@@ -157,7 +162,7 @@ def read_pixels(
         times.append(time)
         pictures.append(fit(load(), image_size, channels))
     if len(pictures) < min_frames:
-        raise UserError(_too_few(path, start, len(pictures), min_frames))
+        raise UserError(_too_few(path, start, len(pictures), min_frames, remedy))
     more = next(source, None) is not None
     source.close()
     notes = list(damage)
@@ -172,11 +177,10 @@ def read_pixels(
     return Pixels(np.stack(pictures), min(max(rate, MIN_FPS), MAX_FPS), " ".join(damage), " ".join(notes), more)
 
 
-def _too_few(path: Path, start: int, count: int, wanted: int) -> str:
-    frames = f"{count} frame{'s' * (count != 1)}"
-    if start:
-        return f"{path.name} has only {frames} from frame {start} on, and {wanted} are needed: start earlier."
-    return f"{path.name} has only {frames}, and {wanted} are needed: take a longer clip."
+def _too_few(path: Path, start: int, count: int, wanted: int, remedy: str) -> str:
+    there = f" from frame {start} on" if start else ""
+    remedy = remedy or ("start earlier" if start else "take a longer clip")
+    return f"{path.name} has only {count} frame{'s' * (count != 1)}{there}, and {wanted} are needed: {remedy}."
 
 
 def _folder_frames(folder: Path, fps: float) -> Iterator[tuple[float, Load]]:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from lgcvd import UserError, video
-from lgcvd.video import from_uint8, read_clip, to_uint8
+from lgcvd.video import from_uint8, read_clip, read_pixels, to_uint8
 
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 
@@ -297,6 +297,9 @@ def test_too_late_a_start_is_told_from_too_short_a_clip(tmp_path: Path):
         read_clip(path, (8, 8), 1, start=3, min_frames=2)
     with pytest.raises(UserError, match="has only 4 frames, and 5 are needed: take a longer clip"):
         read_clip(path, (8, 8), 1, min_frames=5)
+    for start in (0, 3):
+        with pytest.raises(UserError, match="and 5 are needed: get it again"):
+            read_pixels(path, (8, 8), 1, start=start, min_frames=5, remedy="get it again")
 
 
 @pytest.mark.parametrize("options", [{"fps": 0}, {"fps": -1}, {"fps": 1e9}, {"fps": float("nan")}, {"start": -1}])
