@@ -33,26 +33,36 @@ def place_of(path: Path) -> Path:
 
 def check_place(path: Path) -> None:
     """Raise ``UserError`` unless a file can be written at ``path``: to be called before long work."""
+    with _blamed_on(path), tempfile.TemporaryFile(dir=place_of(path)):
+        pass
+
+
+@contextmanager
+def _blamed_on(path: Path, remedy: str = "choose another place", part: Path | None = None) -> Iterator[None]:
+    """An ``OSError`` is told as one of ``path``; but one that names other files than ``part`` is theirs and passes."""
     try:
-        with tempfile.TemporaryFile(dir=place_of(path)):
-            pass
+        yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place.") from error
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if part and names and not any(part.name in name for name in names):
+            raise
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}.") from error
 
 
 @contextmanager
 def draft(path: Path, remedy: str = "choose another place") -> Iterator[Path]:
     """A file beside ``path`` that takes its place when all went well, and goes when not.
 
-    ``remedy``: what the ``UserError`` tells to do where it cannot be written.
+    Raises ``UserError`` where it cannot be written, which tells ``remedy``. What is read meanwhile fails with its own
+    error, if that names its file.
     """
     part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
+    with _blamed_on(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}.") from error
+    try:
+        with _blamed_on(path, remedy, part):
+            yield part
+            os.replace(part, path)
     finally:
         with suppress(OSError):
             part.unlink()
@@ -60,16 +70,21 @@ def draft(path: Path, remedy: str = "choose another place") -> Iterator[Path]:
 
 @contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` whose files go there, in the place of old ones, when all went well."""
-    try:
+    """A folder beside ``folder`` whose files go there, in the place of old ones, when all went well.
+
+    Raises ``UserError`` where it cannot be written; errors of what is read meanwhile are as in ``draft``.
+    """
+    with _blamed_on(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
-            yield Path(part)
+        made = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-")
+    with made as name:
+        part = Path(name)
+        with _blamed_on(folder, part=part):
+            yield part
+        with _blamed_on(folder):
             folder.mkdir(exist_ok=True)
-            for file in Path(part).iterdir():
+            for file in part.iterdir():
                 os.replace(file, folder / file.name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror or error}): choose another place.") from error
 
 
 def write_json(path: Path, content: object) -> None:

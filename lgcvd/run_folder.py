@@ -235,8 +235,9 @@ class _Record:
             _add_gif(self.board, "prediction", movie.read_bytes(), frames.shape[-2:], step.iteration)
 
     def _draw(self) -> None:
+        figure = curves(self.folder)
         with draft(self.folder / "curves.png") as part:
-            curves(self.folder).savefig(part, dpi=110)
+            figure.savefig(part, dpi=110)
 
 
 def _add_gif(board, tag: str, gif: bytes, size: tuple[int, int], iteration: int) -> None:

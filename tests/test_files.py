@@ -35,6 +35,32 @@ def test_what_breaks_off_leaves_the_old_file_and_no_half_one(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("drafted", [draft, draft_folder])
+def test_what_cannot_be_read_is_not_blamed_on_what_is_written(tmp_path: Path, drafted):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileNotFoundError) as told, drafted(tmp_path / "there" / "out"):
+        (tmp_path / "there" / "in").read_bytes()
+    assert told.value.filename == str(tmp_path / "there" / "in")
+    assert not [*(tmp_path / "there").iterdir()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda part: OSError(28, "No space left on device"),
+        lambda part: OSError(28, "No space left on device", "in", None, str(part)),
+        lambda part: PermissionError(13, "Permission denied", str(part)),
+    ],
+    ids=["write", "copy", "open"],
+)
+@pytest.mark.parametrize("drafted", [draft, draft_folder])
+def test_what_cannot_be_written_in_the_middle_is_told(tmp_path: Path, drafted, error):
+    told = r"out cannot be written \((No space left on device|Permission denied)\): choose another place"
+    with pytest.raises(UserError, match=told), drafted(tmp_path / "out") as part:
+        raise error(part)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_names_are_in_the_order_that_a_person_expects():
     names = ["frame 10.png", "frame 2.png", "frame 1b.png", "frame 1.png"]
     assert sorted(names, key=natural_order) == ["frame 1.png", "frame 1b.png", "frame 2.png", "frame 10.png"]
