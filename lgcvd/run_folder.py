@@ -109,7 +109,8 @@ def watch(
                 record.add(step, look=step.iteration % every == 0 or step.iteration == step.iterations)
                 yield step
         except UserError as error:
-            record.log(f"stopped: {error}")
+            if record.last:  # else it was refused before it began, and leaves nothing
+                record.log(f"stopped: {error}")
             raise
 
 

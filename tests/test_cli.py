@@ -511,12 +511,18 @@ def test_bad_training_settings_exit_with_2_and_a_sentence(
     err = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("lgcvd: ")]
     assert len(err) == 1
     assert words in err[0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture):
+    def content() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+
     assert train(tmp_path / "run", "--minutes", "1e-9") == 0
+    there = content()
     assert train(tmp_path / "run", "--train.seed", "5") == 2
     assert "train.seed" in capsys.readouterr().err
+    assert content() == there
 
 
 @pytest.mark.parametrize(
@@ -558,6 +564,9 @@ def test_what_cannot_be_trained_is_told_before_anything_else(tmp_path: Path, cap
         assert told.out == ""
         assert words in told.err
     assert not (tmp_path / "run").exists()
+    (tmp_path / "file").touch()
+    assert train(tmp_path / "file" / "run") == 2
+    assert "cannot be written" in sentence(capsys)
 
 
 @pytest.mark.slow

@@ -176,8 +176,17 @@ def test_a_run_that_is_killed_while_it_exports_loses_no_export(
     assert lgcvd.load(tmp_path / "model").about.step == 20
 
 
-def test_why_a_run_stopped_is_in_its_log(tmp_path: Path):
-    config = replace(CONFIG, rate=1e30)
+def test_why_a_run_stopped_is_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    steps = watch(train(fresh_model(), DATA, CONFIG, folder=tmp_path), tmp_path, CONFIG)
+    next(steps)
+    monkeypatch.setattr("lgcvd.trainer.EXPLODED", 0.0)
     with pytest.raises(UserError, match="lower rate"):
-        list(watch(train(fresh_model(), DATA, config, folder=tmp_path), tmp_path, config))
-    assert "stopped: the loss of stage2 became" in (tmp_path / "log.txt").read_text()
+        next(steps)
+    assert "stopped: the loss of stage1 became" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_run_that_is_refused_or_breaks_at_once_leaves_nothing(tmp_path: Path):
+    for config in (replace(CONFIG, batch_size=8), replace(CONFIG, rate=1e30)):
+        with pytest.raises(UserError, match=r"fewer than one batch|lower rate"):
+            list(watch(train(fresh_model(), DATA, config, folder=tmp_path / "run"), tmp_path / "run", config))
+        assert not (tmp_path / "run").exists()

@@ -20,6 +20,7 @@ from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals,
 from lgcvd.cost import GB, cost_of, device_memory
 from lgcvd.data import GENERATED
 from lgcvd.errors import UserError
+from lgcvd.files import check_place
 from lgcvd.models import About, VideoDenoiser, build
 from lgcvd.objective import objective_of
 from lgcvd.progress import move_to, progress_bar
@@ -78,6 +79,8 @@ class Train(OfTraining):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         check_workers(self.workers)
+        if not self.dry_run:
+            check_place(self.folder / "config.json")
         accelerator = accelerator_for(self.train, find_device(self.device))
         if accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
