@@ -252,7 +252,7 @@ class Adaptation:
         """Write ``best`` as a checkpoint folder, with before and after beside it; return the ``scores``.
 
         ``held-out.mp4`` and ``held-out.png`` show ``films``; ``adaptation.json`` tells model, clips, settings, losses
-        and scores. An earlier adaptation is replaced; for all else see ``check_folder``.
+        and scores. The folder must be new or empty: see ``check_folder``.
         """
         folder, k = Path(folder), self.original.context_frames
         check_folder(folder)
@@ -281,10 +281,10 @@ class Adaptation:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ``UserError`` unless ``folder`` is new, empty, or an earlier adaptation: to be called before long work."""
+    """Raise ``UserError`` unless ``folder`` is new or empty and can be written: to be called before long work."""
     check_place(folder / RECORD)
-    if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
-        raise UserError(f"{folder} holds something else than an adapted model: choose another folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty, and what is there is kept: choose another folder.")
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:

@@ -245,15 +245,17 @@ def test_an_adapted_model_is_one_of_ours(
     assert (model / "model.safetensors").read_bytes() == original
     options = ["--frames", "1", "--steps", "1", "--out", str(tmp_path / "film.mp4")]
     assert main(["predict", str(clip), "--model", str(out), *options]) == 0
-    first = (out / "model.safetensors").read_bytes()
     (tmp_path / "clips").mkdir()
     clip.rename(tmp_path / "clips" / "long.gif")
     write_gif(tmp_path / "clips" / "short.gif", grays(13), [100] * 13)
     (tmp_path / "clips" / "broken.gif").write_text("no picture")
-    assert (
-        adapt(model, tmp_path / "clips", out, "--rate", "0.01", "--seed", "1") == 0
-    )  # an earlier adaptation is replaced
-    assert (out / "model.safetensors").read_bytes() != first
+    there = {file: file.read_bytes() for file in out.iterdir()}
+    assert adapt(model, tmp_path / "clips", out, "--rate", "0.01", "--seed", "1") == 2
+    assert f"{out} is not empty, and what is there is kept" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in out.iterdir()} == there
+    other = tmp_path / "other"
+    assert adapt(model, tmp_path / "clips", other, "--rate", "0.01", "--seed", "1") == 0
+    assert (other / "model.safetensors").read_bytes() != there[out / "model.safetensors"]
     told = capsys.readouterr()
     assert "2 clips: 26 frames to train on, the 14 after them to judge by" in told.out
     assert "short.gif is shorter than a training clip: it is left out" in told.err
@@ -301,8 +303,8 @@ def test_ctrl_c_stops_and_what_there_is_is_judged(
         (["--fps", "6"], "the longest has 24 frames, and 28 are needed, 14 to train on and 14 to judge by"),
         (["--batch-size", "0"], "batch_size must be at least 1"),
         (["--rate", "1e30"], "lower rate"),
-        (["--out", "model"], "model is the model that is adapted"),
-        (["--out", "."], "holds something else"),
+        (["--out", "model"], "model is not empty, and what is there is kept"),
+        (["--out", "."], ". is not empty"),
         (["--out", "clip.gif/mine"], "cannot be written"),
     ],
 )
@@ -324,11 +326,9 @@ def test_what_cannot_be_is_told_in_a_sentence_and_writes_nothing(
     assert {*tmp_path.rglob("*")} == there
 
 
-def test_a_folder_may_be_new_or_empty_or_an_earlier_adaptation(tmp_path: Path):
+def test_a_folder_may_be_new_or_empty(tmp_path: Path):
     check_folder(tmp_path / "new" / "one")
     check_folder(tmp_path)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match="holds something else"):
-        check_folder(tmp_path)
     (tmp_path / "adaptation.json").touch()
-    check_folder(tmp_path)
+    with pytest.raises(UserError, match="is not empty"):
+        check_folder(tmp_path)

@@ -29,8 +29,8 @@ class Adapt:
     minutes: float = 2.0
     """Of training; Ctrl-C ends it earlier, and what there is by then is judged all the same."""
     out: Path = Path("adapted")
-    """Folder for the adapted model, with a film, a strip and the numbers of before and after; an earlier adaptation
-    there is replaced. Nothing is written if the model did not get better."""
+    """Folder for the adapted model, new or empty, with a film, a strip and the numbers of before and after. Nothing is
+    written if the model did not get better."""
     fps: DisallowNone[float | None] = None
     """Read the clips at so many frames a second; left out, every frame is taken."""
     held_out: float = HELD_OUT
@@ -47,8 +47,6 @@ class Adapt:
     def run(self) -> int:
         if not 0 < self.minutes < math.inf:
             raise UserError(f"minutes must be above 0 and have an end, not {self.minutes:g}.")
-        if self.out.resolve() == Path(self.model).resolve():
-            raise UserError(f"{self.out} is the model that is adapted, which stays as it is: choose another --out.")
         check_folder(self.out)
         model = load(self.model, find_device(self.device))
         videos = read_clips(self.clips, model.config.frame_shape, self.fps)
