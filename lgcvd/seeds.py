@@ -27,7 +27,12 @@ def seeded(*seeds: int) -> list[torch.Generator]:
 
 
 def generator_for(*key: int) -> torch.Generator:
-    """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one."""
+    """Random numbers that depend on ``key`` and on nothing else: an interrupted run draws those of a whole one.
+
+    Zeros at the end of a key count for nothing: (3, 5) and (3, 5, 0) draw alike. So within one piece of work, either
+    all keys have one length, or the longer ones end in no zero. Numbers of 2**32 and more count as two; only the seed
+    may be so large, which comes first and is the same all through a piece of work.
+    """
     return torch.Generator().manual_seed(_seed(key))
 
 
@@ -37,7 +42,11 @@ def _seed(key: tuple[int, ...]) -> int:
 
 @contextmanager
 def global_seed(device: torch.device, *key: int) -> Iterator[None]:
-    """The same for what knows no generator, such as dropout; outside, torch's random numbers go on as they would."""
+    """The same for what knows no generator, such as dropout; outside, torch's random numbers go on as they would.
+
+    On the CPU these are the numbers of ``generator_for`` with the same key: give another one where that matters. In a
+    training it does not: dropout begins with the numbers that chose the tasks.
+    """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_seed(key))
         yield
