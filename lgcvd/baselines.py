@@ -1,11 +1,11 @@
 """Predictions that take no model. (B, K, C, H, W) observed frames in [-1, 1] -> (B, K + frames, C, H, W).
 
-Observed frames come back untouched.
+Observed frames come back untouched. ``fill`` does the same where new frames do not only come behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,34 @@ BASELINES: dict[str, Baseline] = {
     "optical-flow": flow_extrapolation,
 }
 """Baselines by the names that tables and the command line give them."""
+
+
+def fill(name: str, observed: Tensor, known: Sequence[bool]) -> Tensor | None:
+    """What a baseline makes of a film whose observed frames lie anywhere; None where it has no answer.
+
+    observed: (B, K, C, H, W) in [-1, 1]. known: for every frame of the film whether it is one of these, in their order;
+        true K times, or never if they are taken back to noise.
+
+    Returns (B, len(known), C, H, W). Copied is the nearest known frame, of two the one before. Flow goes on behind all
+    known frames, or back before them, and has no answer elsewhere; where nothing is known, only the blank film is one.
+    """
+    places = [place for place, there in enumerate(known) if there]
+    count, new = len(places), len(known) - len(places)
+    if places == [*range(count)] and count:
+        return BASELINES[name](observed, new)
+    if places == [*range(new, len(known))] and count:
+        return BASELINES[name](observed.flip(1), new).flip(1)
+    if name == "blank-frame":
+        film = torch.full_like(observed[:, :1], -1).repeat(1, len(known), 1, 1, 1)
+    elif name == "mean-frame" and places:
+        film = mean_frame(observed, len(known))[:, count:]
+    elif name == "copy-last-frame" and places:
+        nearest = [min(range(count), key=lambda k, at=at: abs(places[k] - at)) for at in range(len(known))]
+        film = observed[:, nearest]
+    else:
+        return None
+    film[:, places] = observed[:, :count]
+    return film
 
 
 def optical_flow(before: Tensor, after: Tensor, window: int = 7, rounds: int = 3) -> Tensor:

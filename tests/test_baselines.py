@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgcvd import MovingDigits
-from lgcvd.baselines import BASELINES, blank_frame, copy_last_frame, flow_extrapolation, mean_frame, optical_flow
+from lgcvd.baselines import BASELINES, blank_frame, copy_last_frame, fill, flow_extrapolation, mean_frame, optical_flow
 from lgcvd.metrics import psnr
 from lgcvd.video import from_uint8
 
@@ -48,6 +48,46 @@ def test_new_frames_are_the_last_one_their_mean_or_black():
     ):
         video = baseline(observed, 5)
         assert all(torch.equal(video[:, t], frame) for t in range(3, 8))
+
+
+FILMS = st.lists(st.booleans(), min_size=1, max_size=9).filter(any)
+
+
+@given(known=FILMS, name=st.sampled_from(list(BASELINES)))
+def test_frames_that_are_known_stay_wherever_they_lie(known: list[bool], name: str):
+    observed = torch.rand((2, sum(known), 1, 9, 8), generator=torch.Generator().manual_seed(len(known))) * 2 - 1
+    film = fill(name, observed, known)
+    if film is None:
+        assert name == "optical-flow"
+        assert known not in (sorted(known), sorted(known, reverse=True))
+        return
+    assert film.shape == (2, len(known), 1, 9, 8)
+    assert torch.equal(film[:, torch.tensor(known)], observed)
+    assert film.abs().max() <= 1
+
+
+def test_a_gap_is_filled_with_the_nearest_frame_the_mean_or_black_and_not_by_flow():
+    observed = torch.rand(2, 4, 1, 4, 4) * 2 - 1
+    known = [True, True, False, False, False, True, False, True]
+    assert torch.equal(fill("copy-last-frame", observed, known), observed[:, [0, 1, 1, 1, 2, 2, 2, 3]])
+    for name, frame in (("mean-frame", observed.mean(1)), ("blank-frame", -torch.ones(2, 1, 4, 4))):
+        film = fill(name, observed, known)
+        assert all(torch.equal(film[:, t], frame) for t in (2, 3, 4, 6))
+    assert fill("optical-flow", observed, known) is None
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_what_comes_behind_is_as_ever_and_what_comes_before_its_mirror(name: str):
+    clip = blob((8, 16), (2, 0), 2)
+    onward = BASELINES[name](clip, 3)
+    assert torch.equal(fill(name, clip, [True] * 2 + [False] * 3), onward)
+    assert torch.equal(fill(name, clip.flip(1), [False] * 3 + [True] * 2), onward.flip(1))
+
+
+def test_where_nothing_is_known_there_is_black_alone():
+    films = {name: fill(name, torch.rand(1, 5, 1, 4, 4), [False] * 5) for name in BASELINES}
+    assert torch.equal(films.pop("blank-frame"), -torch.ones(1, 5, 1, 4, 4))
+    assert set(films.values()) == {None}
 
 
 @pytest.mark.parametrize("step", [(1.0, 0.5), (2.0, -1.0), (0.0, 1.5), (-2.0, -2.0)])
