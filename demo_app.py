@@ -30,8 +30,9 @@ import torch
 import lgcvd
 from lgcvd import examples, metrics, pictures, video
 from lgcvd.commands.common import find_device
-from lgcvd.commands.tasks import VERBS, Material, least_frames
+from lgcvd.commands.tasks import VERBS
 from lgcvd.errors import UserError
+from lgcvd.material import Material, least_frames
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
 
 MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,26 +20,10 @@ from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
 from lgcvd.files import check_output
 from lgcvd.futures import Futures, futures
+from lgcvd.material import MATERIALS, Material
 from lgcvd.models import VideoDenoiser
 from lgcvd.pictures import NEUTRAL, filmstrip, panel_frames, sheet, write_image
-from lgcvd.rollout import MAX_FRAMES, MEMORIES, Inverted, Noised, Window
-from lgcvd.video import PICTURE_FPS, Clip
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a verb gives the model, and what it shows beside the result."""
-
-    observed: Tensor | None
-    """(F, C, H, W) in [-1, 1]."""
-    options: dict
-    """Of ``rollout``."""
-    truth: Tensor | None
-    """The film as it really was, as far as that is known."""
-    fps: float
-    note: str = ""
-    rest: bool = False
-    """Whether the clip has more frames, which the task could take too."""
+from lgcvd.rollout import MEMORIES, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +50,10 @@ class Make(OfSampling):
     """What becomes of the frames that are not given."""
 
     def material(self, model: VideoDenoiser) -> Material:
-        """Read what the verb works on."""
-        raise NotImplementedError
+        """What the verb works on. The options that it does not share with all others are those of ``MATERIALS``."""
+        shared = {option.name for option in fields(Make)}
+        own = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in shared}
+        return MATERIALS[type(self).__name__.lower()](model, **own)
 
     def run(self) -> int:
         check_output(self.out, video.WRITERS)
@@ -160,26 +146,6 @@ class OfClip(Make):
     fps: DisallowNone[float | None] = None
     """Read the clip at so many frames a second; left out, every frame is taken."""
 
-    def read(self, path: Path, model: VideoDenoiser, most: int, least: int = 1, start: int | None = None) -> Clip:
-        """Up to ``most`` frames of a clip as ``model`` takes them."""
-        config, start = model.config, self.start if start is None else start
-        if most < least:
-            raise UserError(f"the number of frames must be at least {least}, not {most}.")
-        return video.read_clip(
-            path,
-            config.image_size,
-            config.channels,
-            fps=self.fps,
-            start=start,
-            max_frames=min(most, MAX_FRAMES),
-            min_frames=least,
-        )
-
-
-def least_frames(model: VideoDenoiser) -> int:
-    """Frames that a model needs to go on from."""
-    return 1 if "start" in model.about.tasks else model.context_frames
-
 
 @dataclass(frozen=True)
 class Predict(OfClip):
@@ -190,11 +156,6 @@ class Predict(OfClip):
     frames: int = 28
     """New frames."""
 
-    def material(self, model: VideoDenoiser) -> Material:
-        k = model.context_frames
-        clip = self.read(self.clip, model, k + max(1, min(self.frames, MAX_FRAMES)), least_frames(model))
-        return Material(clip.frames[:k], {"num_frames": self.frames}, clip.frames, clip.fps, clip.note)
-
 
 @dataclass(frozen=True)
 class Past(OfClip):
@@ -204,13 +165,6 @@ class Past(OfClip):
     """A video or a folder of pictures; the frames from --start on are seen."""
     frames: int = 12
     """New frames, before those. If the clip has them they are shown beside."""
-
-    def material(self, model: VideoDenoiser) -> Material:
-        k, new = model.context_frames, self.frames
-        before = new if 1 <= new <= self.start else 0
-        clip = self.read(self.clip, model, k + before, k + before, self.start - before)
-        options = {"task": "past", "num_frames": new}
-        return Material(clip.frames[-k:], options, clip.frames if before else None, clip.fps, clip.note)
 
 
 @dataclass(frozen=True)
@@ -224,27 +178,6 @@ class Interpolate(OfClip):
     frames: int = 6
     """New frames between them."""
 
-    def material(self, model: VideoDenoiser) -> Material:
-        tail = max(1, model.context_frames // 2)
-        head, most = max(1, model.context_frames - tail), MAX_FRAMES - model.context_frames - tail
-        if not 1 <= self.frames <= most:
-            raise UserError(f"the number of new frames must be between 1 and {most}, not {self.frames}.")
-        if self.frames > model.config.clip_frames - head - tail:  # the gap is first shortened by prediction
-            head = model.context_frames
-        if self.second is None:
-            end = head + self.frames
-            clip = self.read(self.clip, model, end + tail, end + tail)
-            before, after, truth = clip.frames[:head], clip.frames[end:], clip.frames
-        else:
-            clip = self.read(self.clip, model, MAX_FRAMES, head)
-            before, truth = clip.frames[-head:], None
-            after = self.read(self.second, model, tail, tail, start=0).frames
-        options = {"task": "interpolate", "num_frames": self.frames}
-        note = clip.note
-        if clip.more and self.second:
-            note = f"{note} {self.clip.name} goes on: the gap begins after its first {MAX_FRAMES} frames.".strip()
-        return Material(torch.cat([before, after]), options, truth, clip.fps, note)
-
 
 @dataclass(frozen=True)
 class Infill(OfClip):
@@ -256,19 +189,6 @@ class Infill(OfClip):
     """Which frames are missing, by their numbers as in strips: the one at --start is 1."""
     frames: int = 60
     """Frames of the clip to take, if it has so many."""
-
-    def material(self, model: VideoDenoiser) -> Material:
-        clip = self.read(self.clip, model, self.frames, 2)
-        outside = [number for number in self.missing if not 1 <= number <= len(clip.frames)]
-        if outside:
-            raise UserError(
-                f"frame {outside[0]} is not among the {len(clip.frames)} frames that are taken: "
-                "take more, or name others."
-            )
-        known = [number not in self.missing for number in range(1, len(clip.frames) + 1)]
-        if not any(known):
-            raise UserError("every frame of the clip is missing: leave at least one, or generate a film from nothing.")
-        return Material(clip.frames[known], {"known": known}, clip.frames, clip.fps, clip.note, clip.more)
 
 
 @dataclass(frozen=True)
@@ -282,11 +202,6 @@ class Slowmo(OfClip):
     frames: int = 8
     """Frames of the clip to take."""
 
-    def material(self, model: VideoDenoiser) -> Material:
-        clip = self.read(self.clip, model, self.frames, 2)
-        options = {"task": "slowmo", "num_frames": (self.factor - 1) * (len(clip.frames) - 1)}
-        return Material(clip.frames, options, None, clip.fps, clip.note, clip.more)
-
 
 @dataclass(frozen=True)
 class Generate(Make):
@@ -295,9 +210,6 @@ class Generate(Make):
     frames: int = 28
     """How many."""
     made: ClassVar[str] = "generated"
-
-    def material(self, model: VideoDenoiser) -> Material:
-        return Material(None, {"task": "generate", "num_frames": self.frames}, None, PICTURE_FPS)
 
 
 @dataclass(frozen=True)
@@ -308,11 +220,6 @@ class Animate(OfClip):
     """A picture, or a video or folder of which one frame, --start, is taken."""
     frames: int = 28
     """New frames."""
-
-    def material(self, model: VideoDenoiser) -> Material:
-        clip = self.read(self.clip, model, 1 + max(1, min(self.frames, MAX_FRAMES)))
-        truth = clip.frames if len(clip.frames) > 1 else None
-        return Material(clip.frames[:1], {"task": "animate", "num_frames": self.frames}, truth, clip.fps, clip.note)
 
 
 @dataclass(frozen=True)
@@ -328,12 +235,6 @@ class Reconstruct(OfClip):
     frames: int = 60
     """Frames of the clip to take, if it has so many."""
     made: ClassVar[str] = "reconstructed"
-
-    def material(self, model: VideoDenoiser) -> Material:
-        start = (Inverted if self.back == "inversion" else Noised)(self.level)
-        clip = self.read(self.clip, model, self.frames, model.config.clip_frames)
-        options = {"task": "reconstruct", "start": start}
-        return Material(clip.frames, options, clip.frames, clip.fps, clip.note, clip.more)
 
 
 VERBS: dict[str, type[Make]] = {
