@@ -11,26 +11,24 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Union
 
-from lgcvd.program import STOPPED, ends_quietly, exit_code_of
+import tyro
+from tyro.conf import subcommand
 
-with ends_quietly():
-    import tyro
-    from tyro.conf import subcommand
-
-    from lgcvd.commands.ablate import Ablate
-    from lgcvd.commands.adapt import Adapt
-    from lgcvd.commands.common import OfTraining, in_words
-    from lgcvd.commands.compare import Compare
-    from lgcvd.commands.distill import Distill
-    from lgcvd.commands.evaluate import Evaluate
-    from lgcvd.commands.evaluate_digits import EvaluateDigits
-    from lgcvd.commands.examples import Examples
-    from lgcvd.commands.gallery import Gallery
-    from lgcvd.commands.models import ImportReleased, Models
-    from lgcvd.commands.tasks import VERBS
-    from lgcvd.commands.train import Train
-    from lgcvd.config import PRESETS
-    from lgcvd.errors import UserError
+from lgcvd.commands.ablate import Ablate
+from lgcvd.commands.adapt import Adapt
+from lgcvd.commands.common import OfTraining, in_words
+from lgcvd.commands.compare import Compare
+from lgcvd.commands.distill import Distill
+from lgcvd.commands.evaluate import Evaluate
+from lgcvd.commands.evaluate_digits import EvaluateDigits
+from lgcvd.commands.examples import Examples
+from lgcvd.commands.gallery import Gallery
+from lgcvd.commands.models import ImportReleased, Models
+from lgcvd.commands.tasks import VERBS
+from lgcvd.commands.train import Train
+from lgcvd.config import PRESETS
+from lgcvd.errors import UserError
+from lgcvd.program import exit_code_of
 
 OF_PRESETS: dict[str, tuple[type[OfTraining], Path]] = {
     "train": (Train, Path("runs")),
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lgcvd {_version()}")
         return 0
     try:
-        return exit_code_of(lambda: _parse(argv).run(), "lgcvd", STOPPED)
+        return exit_code_of(lambda: _parse(argv).run(), "lgcvd", "lgcvd: stopped")
     except SystemExit as stop:
         return stop.code or 0
 

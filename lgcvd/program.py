@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from lgcvd.errors import UserError
-
-STOPPED = "lgcvd: stopped"
-"""What the command line says after Ctrl-C."""
 
 
 def exit_code_of(run: Callable[[], int | None], name: str, stopped: str) -> int | None:
@@ -24,23 +20,6 @@ def exit_code_of(run: Callable[[], int | None], name: str, stopped: str) -> int 
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return 128 + signal.SIGINT
-
-
-@contextmanager
-def ends_quietly() -> Iterator[None]:
-    """Where Ctrl-C ends the command line while it still imports; any other program is left to end as it likes."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not _is_command_line(*sys.argv[:1]):
-            raise
-        print(STOPPED, file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-
-
-def _is_command_line(name: str = "") -> bool:
-    """Whether ``name``, of ``sys.argv``, is that of ``lgcvd`` or of ``python -m lgcvd``, which is "-m" at first."""
-    return name in ("-m", str(Path(__file__).with_name("__main__.py"))) or Path(name).stem == "lgcvd"
 
 
 def run_as_program(run: Callable[[], int | None], stopped: str = "stopped") -> None:

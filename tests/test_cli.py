@@ -80,30 +80,6 @@ def test_python_m_lgcvd_tells_its_version():
     assert run.stdout.startswith("lgcvd ")
 
 
-@pytest.mark.parametrize("while_importing", ["torch", "tyro"])
-@pytest.mark.parametrize("program", ["-m lgcvd", "lgcvd", "own.py"])
-def test_ctrl_c_while_python_imports_ends_the_command_line_with_a_line(
-    program: str, while_importing: str, tmp_path: Path
-):
-    (tmp_path / f"{while_importing}.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
-    for name in ("lgcvd", "own.py"):  # the first as pip writes it
-        (tmp_path / name).write_text("import sys; from lgcvd.__main__ import main; sys.exit(main())")
-    path = os.pathsep.join([str(tmp_path), str(Path(lgcvd.__file__).parents[1])])
-    command = [sys.executable, *program.split()]
-    run = subprocess.run(
-        [*command, "models"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path if len(command) == 2 else None,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    if program == "own.py":  # whatever imports lgcvd keeps its own ways
-        assert "KeyboardInterrupt" in run.stderr
-    else:
-        assert (run.returncode, run.stderr) == (128 + signal.SIGINT, "lgcvd: stopped\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
