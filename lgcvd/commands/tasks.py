@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class Material:
     note: str = ""
     rest: bool = False
     """Whether the clip has more frames, which the task could take too."""
+
+    def films(self, model: VideoDenoiser, count: int, **options: object) -> Iterator[Window]:
+        """``count`` films that a model makes of it, step by step; ``options`` are more of those of ``rollout``."""
+        observed = None if self.observed is None else self.observed[None].to(model.device)
+        return futures(model, observed, count, every_step=True, **self.options, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +89,7 @@ class Make(OfSampling):
             )
         material = self.material(model)
         film, pictures = self._make(model, material)
-        made = Futures(film.video.cpu(), film.given)
-        if self.futures > 1:
-            panels = made.panels(material.truth)
-            if material.truth is not None:
-                panels = {"truth": material.truth, **panels}
-        else:
-            panels = {} if material.truth is None else {"truth": material.truth}
-            panels["prediction"] = made.videos[0]
+        panels = Futures(film.video.cpu(), film.given).beside(material.truth)
         video.write_video(self.out, panel_frames(panels, film.given), material.fps)
         if material.note:
             print(material.note, file=sys.stderr)
@@ -118,18 +117,7 @@ class Make(OfSampling):
 
     def _make(self, model: VideoDenoiser, material: Material) -> tuple[Window, Tensor | None]:
         """The finished film, and the picture of the attention if one is asked for."""
-        device = model.device
-        observed = None if material.observed is None else material.observed[None].to(device)
-        windows = futures(
-            model,
-            observed,
-            self.futures,
-            seed=self.seed,
-            memory=self.memory,
-            every_step=True,
-            **self.sampling(),
-            **material.options,
-        )
+        windows = material.films(model, self.futures, seed=self.seed, memory=self.memory, **self.sampling())
         pictures, remembered = [], None
         with ExitStack() as stack:
             bar = stack.enter_context(tqdm(desc="denoising", unit="step", disable=None))
