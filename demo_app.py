@@ -32,6 +32,7 @@ from lgcvd import examples, metrics, pictures, video
 from lgcvd.commands.common import find_device
 from lgcvd.commands.tasks import VERBS, Material, least_frames
 from lgcvd.errors import UserError
+from lgcvd.files import ASSETS
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SPACINGS, THRESHOLDS
 
 MAX_NEW_FRAMES, MAX_STEPS, MAX_CLIP_FRAMES, PREVIEW_FRAMES = 120, 100, 300, 60
@@ -528,55 +529,6 @@ FRESH = """() => {
   if (innerWidth <= 640) document.getElementById('status').scrollIntoView({ behavior: 'smooth' })
 }"""
 """Run when a film is asked for."""
-CSS = """
-.gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
-#intro h1 { font-size: 2rem; letter-spacing: -.02em; margin: .5rem 0 .3rem; }
-#intro p { max-width: 62em; }
-#upload .icon-wrap { display: none; }
-#or { margin-bottom: -.6rem; }
-#or p { font-size: .85rem; }
-#examples .grid-wrap { min-height: 0; height: auto; overflow: visible; padding: 0; }
-#examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); grid-template-rows: auto; padding: 0; }
-#examples.aside { opacity: .75; }
-#examples .caption-label { position: absolute; clip-path: inset(50%); }
-#examples img { image-rendering: pixelated; }
-#examples button.thumbnail-item { aspect-ratio: 1; height: auto; }
-#examples button.selected { border-color: #0ea5e9; box-shadow: inset 0 0 0 2px #0ea5e9; }
-#examples button.selected::after { content: ""; position: absolute; inset: 0; border: 3px solid #0ea5e9;
-  border-radius: inherit; }
-#examples.aside button.selected, #examples.aside button.selected::after { border-color: transparent;
-  box-shadow: none; }
-#seen img { image-rendering: pixelated; max-height: 9rem; object-fit: contain; }
-#film video { max-height: 32rem; }
-#result.old:has(video)::before { content: "Made with earlier settings: press the blue button again.";
-  font-size: .85rem; }
-#result.old > * { opacity: .45; }
-.wrap:not(:focus-within) > .options { display: none !important; }
-#status .html-container, #note .html-container, #fetching .html-container { padding: 0; }
-#fetching:not(:has(.status)) { display: none; }
-.status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: .8rem 1rem;
-  background: var(--background-fill-secondary); }
-.status p { margin: 0; }
-.status progress { appearance: none; display: block; width: 100%; height: .5rem; margin-top: .7rem; border: 0;
-  border-radius: 1rem; overflow: hidden; background: var(--border-color-primary); }
-.status progress::-webkit-progress-bar { background: var(--border-color-primary); }
-.status progress::-webkit-progress-value { background: #0ea5e9; }
-.status progress::-moz-progress-bar { background: #0ea5e9; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; }
-.legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; margin-right: .4rem; }
-.status.idle { min-height: 22rem; display: flex; align-items: center; justify-content: center; text-align: center;
-  border-style: dashed; padding: 2rem; }
-.status.note { border: 0; background: none; padding: 0; }
-.status.note p { font-size: .85rem; }
-.status.error { border-color: #dc2626; border-left-width: .3rem; }
-@media (max-width: 640px) {
-  #go { position: fixed; inset: auto 0 0; z-index: 1000; padding: .6rem 1rem; background: var(--body-background-fill);
-    border-top: 1px solid var(--border-color-primary); }
-  .gradio-container { padding-bottom: 4rem; }
-  #result { min-height: 75vh; }
-  .status.idle { min-height: 0; }
-}
-"""
 
 
 def build_app(models: list[str], folder: Path | None = None) -> gr.Blocks:
@@ -924,7 +876,7 @@ def main() -> None:
                 show_error=True,
                 max_file_size=MAX_UPLOAD,
                 theme=THEME,
-                css=CSS,
+                css_paths=ASSETS / "page.css",
                 footer_links=[],
                 run_history=False,
                 ssr_mode=False,
