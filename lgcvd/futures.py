@@ -55,6 +55,11 @@ class Futures:
             chosen = {"best": self.videos[order[0]], "worst": self.videos[order[-1]]}
         return chosen | {"mean": self.mean, "spread": heat_map(self.spread)}
 
+    def beside(self, truth: Tensor | None, called: str = "truth") -> dict[str, Tensor]:
+        """The truth, where there is one, then the panels; a future that is alone is the prediction."""
+        real = {} if truth is None else {called: truth}
+        return real | (self.panels(truth) if len(self.videos) > 1 else {"prediction": self.videos[0]})
+
 
 def futures(
     model: VideoDenoiser, observed: Tensor | None, count: int, *, seed: int = 0, **options: object

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lgcvd.context import TASKS
 from lgcvd.errors import UserError
+from lgcvd.futures import futures
 from lgcvd.models import VideoDenoiser
-from lgcvd.rollout import MAX_FRAMES, Inverted, Noised
+from lgcvd.rollout import MAX_FRAMES, Inverted, Noised, Window
 from lgcvd.video import PICTURE_FPS, Clip, read_clip
 
 
@@ -38,6 +39,11 @@ class Material:
             return self.options["known"]
         count = 0 if self.observed is None else len(self.observed)
         return TASKS[self.options.get("task", "predict")].known(count, self.options.get("num_frames", count))
+
+    def films(self, model: VideoDenoiser, count: int, **options: object) -> Iterator[Window]:
+        """``count`` films that a model makes of it, step by step; ``options`` are more of those of ``rollout``."""
+        observed = None if self.observed is None else self.observed[None].to(model.device)
+        return futures(model, observed, count, every_step=True, **self.options, **options)
 
 
 def least_frames(model: VideoDenoiser) -> int:

@@ -23,8 +23,12 @@ from torch import Tensor
 
 import demo_app
 import lgcvd
-from demo_app import Run, View
+from demo_app import View
 from lgcvd import examples, video
+from lgcvd.page.answers import BASIC
+from lgcvd.page.offer import load
+from lgcvd.page.prediction import Run
+from lgcvd.page.wish import Wish
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS
 
 SETTINGS = {"start": 0, "frames": 7, "sampler": "ddim", "steps": 2, "seed": 3}
@@ -185,24 +189,6 @@ def test_a_model_that_was_not_trained_for_the_task_is_left_out(clip, tiny_model,
     assert [re.sub("<.*?>", "", name) for name in view.legend.split("</span>")[:3]] == ["prediction", "copy", "black"]
 
 
-def test_a_copy_of_the_past_repeats_its_first_given_frame(digits_clip):
-    observed = digits_clip[0, 3:5]
-    material = demo_app.Material(observed, {"task": "past", "num_frames": 3}, None, 10)
-    film = demo_app.without_model(["copy-last-frame"], material)["copy-last-frame"]
-    assert torch.equal(film, torch.cat([observed[:1]] * 4 + [observed[1:]]))
-
-
-def test_baselines_of_a_gap_are_made_of_the_frames_around_it(digits_clip):
-    observed = digits_clip[0, :4]
-    material = demo_app.Material(observed, {"known": [True, True, False, False, True, False, True]}, None, 10)
-    films = demo_app.without_model(["copy-last-frame", "mean-frame", "blank-frame", "optical-flow"], material)
-    assert torch.equal(films["copy-last-frame"], observed[[0, 1, 1, 2, 2, 2, 3]])
-    assert torch.equal(films["mean-frame"][[0, 1, 4, 6]], observed)
-    assert torch.equal(films["mean-frame"][3], observed.mean(0))
-    assert set(films["blank-frame"][5].unique().tolist()) == {-1}
-    assert "optical-flow" not in films
-
-
 def test_several_futures_are_shown_by_best_worst_mean_and_spread(clip, model):
     for view in predict(clip, model, futures=3, beside=("mean-frame",)):
         size = Image.open(view.strip["value"]).size if view.strip.get("value") else None
@@ -293,14 +279,14 @@ def test_stop_while_another_model_answers_keeps_the_prediction(clip, model, tiny
 
 
 def test_stop_before_its_turn_makes_no_prediction(clip, model):
-    run, _ = demo_app.begin()
+    run, *_ = demo_app.begin()
     assert "before the prediction began" in demo_app.stop(run).status
     assert list(predict(clip, model, run)) == [View()]
 
 
 def test_a_fault_of_the_page_leaves_it_usable(clip, model, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(demo_app, "material_of", lambda *_: 1 / 0)
+        broken.setattr(Wish, "material", lambda *_: 1 / 0)
         assert "try other settings" in sentence(last(predict(clip, model)))
     assert "7 new frames" in last(predict(clip, model)).status
 
@@ -326,7 +312,7 @@ def test_of_a_clip_of_one_s_own_the_page_says_what_the_model_knows_instead(clip,
     words = "has seen only simulated pushes: other clips turn into those"
     for data, own, told in (("pushing: 4,000 clips", True, True), ("pushing", False, False), ("mine", True, False)):
         lgcvd.save(tiny_model, tmp_path / "knows", lgcvd.About(data=data))
-        demo_app.load.cache_clear()
+        load.cache_clear()
         [(_, note, _)] = demo_app.look(clip, str(tmp_path / "knows"), 0, own=own)
         assert (words in note) == told
 
@@ -349,13 +335,6 @@ def test_numbers_are_kept_in_range():
     assert [slider.preprocess(number) for number in (None, 0, 7, 99)] == [1, 1, 7, 10]
 
 
-@pytest.mark.parametrize(
-    ("written", "numbers"), [("3, 6", (3, 6)), ("3-6", (3, 4, 5, 6)), ("2; 8 - 7", (2, 7, 8)), ("5 6", (5, 6))]
-)
-def test_missing_frames_are_numbers_and_ranges(written, numbers):
-    assert demo_app.Wish(**SETTINGS, missing=written).missing_frames() == numbers
-
-
 def test_a_clip_that_a_model_made_is_not_called_the_truth(model, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
@@ -371,7 +350,7 @@ def test_models_of_other_clips_are_not_offered_beside(tiny_model, tmp_path):
         lgcvd.save(tiny_model, name, lgcvd.About(data=f"{data}: clips"))
     app = demo_app.build_app([*models.values()], tmp_path)
     on_beside = next(function.fn for function in app.fns.values() if function.name == "on_beside")
-    assert [name for name, _ in on_beside(models["pushing"], [])["choices"]] == [*demo_app.BASIC.values(), "mine"]
+    assert [name for name, _ in on_beside(models["pushing"], [])["choices"]] == [*BASIC.values(), "mine"]
 
 
 def test_one_frame_is_enough_for_a_model_that_can_begin_with_one(model, tmp_path):

@@ -19,7 +19,7 @@ from lgcvd.commands.common import Device, OfSampling, find_device
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
 from lgcvd.files import check_output
-from lgcvd.futures import Futures, futures
+from lgcvd.futures import Futures
 from lgcvd.material import MATERIALS, Material
 from lgcvd.models import VideoDenoiser
 from lgcvd.pictures import NEUTRAL, filmstrip, panel_frames, sheet, write_image
@@ -69,14 +69,7 @@ class Make(OfSampling):
             )
         material = self.material(model)
         film, pictures = self._make(model, material)
-        made = Futures(film.video.cpu(), film.given)
-        if self.futures > 1:
-            panels = made.panels(material.truth)
-            if material.truth is not None:
-                panels = {"truth": material.truth, **panels}
-        else:
-            panels = {} if material.truth is None else {"truth": material.truth}
-            panels["prediction"] = made.videos[0]
+        panels = Futures(film.video.cpu(), film.given).beside(material.truth)
         video.write_video(self.out, panel_frames(panels, film.given), material.fps)
         if material.note:
             print(material.note, file=sys.stderr)
@@ -104,18 +97,7 @@ class Make(OfSampling):
 
     def _make(self, model: VideoDenoiser, material: Material) -> tuple[Window, Tensor | None]:
         """The finished film, and the picture of the attention if one is asked for."""
-        device = model.device
-        observed = None if material.observed is None else material.observed[None].to(device)
-        windows = futures(
-            model,
-            observed,
-            self.futures,
-            seed=self.seed,
-            memory=self.memory,
-            every_step=True,
-            **self.sampling(),
-            **material.options,
-        )
+        windows = material.films(model, self.futures, seed=self.seed, memory=self.memory, **self.sampling())
         pictures, remembered = [], None
         with ExitStack() as stack:
             bar = stack.enter_context(tqdm(desc="denoising", unit="step", disable=None))
