@@ -22,6 +22,7 @@ from tqdm import trange
 
 from lgcvd.machine import describe_machine
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_table
 from lgcvd.video import from_uint8, write_video
 
 CONVERTER = Path(__file__).parents[1] / "data_tools" / "folder_convert.py"
@@ -61,10 +62,9 @@ def main() -> None:
             seconds[workers] = time.perf_counter() - start
     frames = options.videos * options.frames
     print(f"{describe_machine()['processor']}; {frames} frames\n")
-    print("| processes | seconds | frames a second | times the first row |\n|---|---|---|---|")
-    for workers, taken in seconds.items():
-        gain = seconds[options.workers[0]] / taken
-        print(f"| {workers} | {taken:.0f} | {frames / taken:.0f} | {gain:.2f} |")
+    first = seconds[options.workers[0]]
+    rows = ([n, f"{taken:.0f}", f"{frames / taken:.0f}", f"{first / taken:.2f}"] for n, taken in seconds.items())
+    print(markdown_table(["processes", "seconds", "frames a second", "times the first row"], rows))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from lgcvd import data
 from lgcvd.machine import describe_machine
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_row, markdown_table
 from lgcvd.shards import Recording, write_shard
 
 FRAMES, LENGTH, BATCH = 14, 60, 8
@@ -88,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(1)
     machine = describe_machine()
     print(f"{machine['processor']}, {FRAMES} frames a window; windows a second, and times the plain way\n")
-    print("| size | reader | 0 workers | 1 worker | 2 workers |\n|---|---|---|---|---|")
+    print(markdown_table(["size", "reader", "0 workers", "1 worker", "2 workers"]))
     for image_size in (64, 128):
         with tempfile.TemporaryDirectory() as folder:
             paths = {layout: Path(folder) / f"{layout}.hdf5" for layout in ("frames", "array")}
@@ -109,7 +110,7 @@ def main() -> None:
                         rates[name][workers] = max(rates[name][workers], rate)
             for name, row in rates.items():
                 cells = [f"{r:.0f} ({r / p:.1f}x)" for r, p in zip(row, rates["plain"], strict=True)]
-                print(f"| {image_size} px | {name} | {' | '.join(cells)} |", flush=True)
+                print(markdown_row([f"{image_size} px", name, *cells]), flush=True)
 
 
 if __name__ == "__main__":

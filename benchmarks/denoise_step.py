@@ -19,6 +19,7 @@ import lgcvd
 from lgcvd import LGCVD, PRESETS
 from lgcvd.context import local_context, prediction
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_row, markdown_table
 
 
 def models(quick: bool) -> dict[str, LGCVD]:
@@ -68,14 +69,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny network, to see that this script works")
     options = parser.parse_args()
 
-    print("| network | batch | straightforward, ms | lgcvd, ms | ratio | compiled, ms | ratio |")
-    print("|---" * 7 + "|")
+    header = ["network", "batch", "straightforward, ms", "lgcvd, ms", "ratio", "compiled, ms", "ratio"]
+    print(markdown_table(header))
     for name, model in models(options.quick).items():
         networks = forms(model, options.compile)
         for batch in options.batch:
             steps = {form: step(net, batch, form != "straightforward") for form, net in networks.items()}
             check_agreement(steps)
-            print(f"| {name} | {batch} | {ratio_cells(interleaved(steps, options.rounds), 1e-3)} |", flush=True)
+            print(markdown_row([name, batch, *ratio_cells(interleaved(steps, options.rounds), 1e-3)]), flush=True)
     print(f"\nMedian of {options.rounds} rounds. {machine_line()}")
 
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import torch
 
 import lgcvd
-from lgcvd.digits_evaluation import MEASURES, MODEL, evaluate_digits
+from lgcvd.digits_evaluation import IN_SHORT, MODEL, evaluate_digits
 from lgcvd.errors import UserError
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_table
 from lgcvd.splatting import SplattingSkip
 
 
@@ -41,13 +42,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{options.model} carries no things: choose a model with motion_things.")
     asked = {"clips": options.clips, "frames": options.frames, "split": options.split}
     reports = {"the model": evaluate_digits(model, **asked), "its film alone": evaluate_digits(alone(model), **asked)}
-    last = model.context_frames + options.frames
-    print(f"| {options.clips} {options.split} clips | {' | '.join(MEASURES.values())} |")
-    print("|---" * (1 + len(MEASURES)) + "|")
-    for name, report in reports.items():
-        cells = [report.cell(MODEL, measure, None if measure in ("psnr", "ssim") else last) for measure in MEASURES]
-        print(f"| {name} | {' | '.join(cells)} |")
-    print(f"\nPSNR and SSIM over all {options.frames} new frames, the rest of the last one.")
+    rows = ([name, *report.in_short(MODEL)] for name, report in reports.items())
+    print(markdown_table([f"{options.clips} {options.split} clips", *IN_SHORT], rows))
+    print(f"\nPSNR and SSIM over all {options.frames} new frames.")
     return 0
 
 

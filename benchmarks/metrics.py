@@ -25,6 +25,7 @@ from lgcvd import MovingDigits
 from lgcvd.metrics import diversity, frechet_distance, frechet_interval, lpips, psnr, ssim, video_features
 from lgcvd.program import run_as_program
 from lgcvd.progress import progress_bar
+from lgcvd.reports import markdown_row, markdown_table
 from lgcvd.video import from_uint8
 
 Clock = Callable[[], float]
@@ -53,12 +54,13 @@ def clips_and_noisy(count: int, frames: int) -> tuple[Tensor, Tensor]:
 
 def rates_table(batch: int, frames: int, rounds: int, clock: Clock) -> None:
     clips, noisy = clips_and_noisy(batch, frames)
-    print(f"| metric | clips a second, one by one | in a batch of {batch} | ratio |\n|---|---|---|---|")
+    print(markdown_table(["metric", "clips a second, one by one", f"in a batch of {batch}", "ratio"]))
     for name, metric in METRICS.items():
         runs = {"single": lambda m=metric: m(clips[:1], noisy[:1]), "batch": lambda m=metric: m(clips, noisy)}
         seconds = interleaved(runs, rounds, clock)
         single, batched = 1 / seconds["single"], batch / seconds["batch"]
-        print(f"| {name} | {single:.3g} | {batched:.3g} | {batched / single:.2f} |", flush=True)
+        cells = [name, f"{single:.3g}", f"{batched:.3g}", f"{batched / single:.2f}"]
+        print(markdown_row(cells), flush=True)
     print(f"\nClips of {frames} frames of 64 x 64 pixels in colour, median of {rounds} rounds. {machine_line()}\n")
 
 
@@ -66,7 +68,7 @@ def rates_table(batch: int, frames: int, rounds: int, clock: Clock) -> None:
 def timed(name: str, clock: Clock) -> Iterator[None]:
     started = clock()
     yield
-    print(f"| {name} | {clock() - started:.2f} |", flush=True)
+    print(markdown_row([name, f"{clock() - started:.2f}"]), flush=True)
 
 
 def features(clips: Tensor, cache: str | None) -> Tensor:
@@ -76,7 +78,7 @@ def features(clips: Tensor, cache: str | None) -> Tensor:
 
 def fvd_table(count: int, frames: int, clock: Clock) -> None:
     clips, noisy = clips_and_noisy(count, frames)
-    print("| step | seconds |\n|---|---|")
+    print(markdown_table(["step", "seconds"]))
     with tempfile.TemporaryDirectory() as cache, warnings.catch_warnings(action="ignore"):
         with timed("whole FVD", clock):
             with timed("features of real clips", clock):

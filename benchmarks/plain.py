@@ -114,14 +114,14 @@ def interleaved(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def ratio_cells(seconds: dict[str, float], unit: float) -> str:
-    """Cells of a Markdown row: every form's time in units of ``unit`` seconds, and its share of the first form's."""
+def ratio_cells(seconds: dict[str, float], unit: float) -> list[str]:
+    """Cells of a row: every form's time in units of ``unit`` seconds, and its share of the first form's."""
     first = next(iter(seconds))
     cells = [f"{seconds[first] / unit:.2f}"]
     for form in ("lgcvd", "compiled"):
         done = form in seconds
         cells += [f"{seconds[form] / unit:.2f}", f"{seconds[form] / seconds[first]:.2f}"] if done else ["-", "-"]
-    return " | ".join(cells)
+    return cells
 
 
 def machine_line() -> str:

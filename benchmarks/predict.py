@@ -20,6 +20,7 @@ import lgcvd
 from lgcvd import LGCVD, PRESETS
 from lgcvd.digits_evaluation import evaluate_digits, sampler_table
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_row, markdown_table
 
 FRAMES, STEPS = 28, 10
 FEW, MANY = ("dpm++2m", STEPS), ("ddpm", 100)
@@ -46,14 +47,14 @@ def forms_table(options: argparse.Namespace) -> None:
             "moving-digits": (lgcvd.load("moving-digits"), STEPS),
             "bair-64": (random_model(PRESETS["bair-64"].model), options.paper_steps),
         }
-    print("| network | batch | steps a window | straightforward, s | lgcvd, s | ratio | compiled, s | ratio |")
-    print("|---" * 8 + "|")
+    header = ["network", "batch", "steps a window", "straightforward, s", "lgcvd, s", "ratio", "compiled, s", "ratio"]
+    print(markdown_table(header))
     for name, (model, steps) in networks.items():
         versions = forms(model, options.compile)
         for batch in options.batch:
             runs = {form: prediction(version, batch, steps=steps) for form, version in versions.items()}
             cells = ratio_cells(interleaved(runs, options.rounds), 1)
-            print(f"| {name} | {batch} | {steps} | {cells} |", flush=True)
+            print(markdown_row([name, batch, steps, *cells]), flush=True)
     print(f"\n{FRAMES} new frames, median of {options.rounds} rounds. {machine_line()}\n")
 
 

@@ -19,10 +19,11 @@ import torch
 from tqdm import tqdm
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, Preset, TaskMix, TwoStage, train
-from lgcvd.digits_evaluation import BLANK, COPY, MODEL, REAL, DigitsReport, evaluate_digits
+from lgcvd.digits_evaluation import BLANK, COPY, IN_SHORT, MODEL, REAL, DigitsReport, evaluate_digits
 from lgcvd.machine import describe_machine
 from lgcvd.pictures import filmstrip, write_image
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_table
 
 FOUND = PRESETS["digits"]
 FOUND = replace(FOUND, train=replace(FOUND.train, iterations=10**9, single_stage=10**9, cooldown=0))
@@ -87,24 +88,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    measures, rows, samples = ("psnr", "ssim", "ink", "digits", "in_place"), [], {}
+    rows, samples = [], {}
     for name in tqdm(options.only, unit="recipe"):
         iterations, report = run(RECIPES[name], options.minutes, options.clips)
-        rows.append((name, str(iterations), report, MODEL))
+        rows.append([name, iterations, *report.in_short(MODEL)])
         samples.setdefault("truth", report.samples[REAL][0])
         samples[name] = report.samples[MODEL][0]
-    rows += [(row, "", report, row) for row in (COPY, BLANK)]
-
-    end = FOUND.model.clip_frames
-    lines = [
-        f"| recipe | iterations | PSNR, dB | SSIM | ink, frame {end} | digits, frame {end} | in place, frame {end} |",
-        "|---" * 7 + "|",
-    ]
-    for name, iterations, report, row in rows:
-        cells = [report.cell(row, measure, None if measure in ("psnr", "ssim") else end) for measure in measures]
-        lines.append(f"| {name} | {iterations} | {' | '.join(cells)} |")
+    rows += [[row, "", *report.in_short(row)] for row in (COPY, BLANK)]
     machine = describe_machine()
-    lines += [
+    lines = [
+        markdown_table(["recipe", "iterations", *IN_SHORT], rows),
         "",
         f"{options.minutes:g} minutes of CPU time each, one thread, {options.clips} validation clips; "
         f"{machine['processor']}, torch {machine['torch']}.",

@@ -28,9 +28,11 @@ from lgcvd import PRESETS, SAMPLERS, VideoDenoiser
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.evaluation import of_model, open_clips
 from lgcvd.files import draft, write_json
+from lgcvd.measures import MEASURES, PAIRWISE
 from lgcvd.metrics import frechet_distance, of_frames, video_features
 from lgcvd.program import run_as_program
 from lgcvd.progress import progress_bar
+from lgcvd.reports import legend_below, markdown_table
 from lgcvd.sampling import DEFAULT_SPACING, SPACINGS
 from lgcvd.video import from_uint8
 
@@ -41,7 +43,9 @@ SPACING_STEPS = (2, 4, 6, 8, 10)
 NEAR = 0.02
 """A row is as good as the reference if no measure is worse by more than this share."""
 BATCH = 16
-HEADER = "steps | asked | PSNR, dB | SSIM | LPIPS | FVD | CPU s | worst measure |"
+JUDGED = {name: MEASURES[name] for name in (*PAIRWISE, "fvd")}
+"""What is measured of every setting."""
+HEADER = ["steps", "asked", *(measure.title for measure in JUDGED.values()), "CPU s", "worst measure"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Row:
 
     setting: Setting
     measures: dict[str, float]
-    """psnr and ssim, the more the better; lpips and fvd, the less."""
+    """Of ``JUDGED``."""
     seconds: float
 
     @property
@@ -81,15 +85,15 @@ class Row:
     def worse_than(self, other: Row) -> float:
         """Share by which its worst measure is worse; negative if all are better."""
         ratios = {name: value / max(other.measures[name], 1e-9) - 1 for name, value in self.measures.items()}
-        return max(-ratio if name in ("psnr", "ssim") else ratio for name, ratio in ratios.items())
+        return max(-ratio if JUDGED[name].higher_is_better else ratio for name, ratio in ratios.items())
 
-    def cells(self, reference: Row) -> str:
-        numbers = f"{self.setting.steps} | {self.asked} | {{psnr:.2f}} | {{ssim:.3f}} | {{lpips:.3f}} | {{fvd:.0f}}"
-        numbers = numbers.format(**self.measures)
+    def cells(self, reference: Row) -> list[object]:
+        """Under ``HEADER``."""
+        numbers = [measure.told(self.measures[name]) for name, measure in JUDGED.items()]
         worse = (
             "-" if self.setting == reference.setting else f"{self.worse_than(reference):+.1%}".replace("-0.0", "0.0")
         )
-        return f"{numbers} | {self.seconds:.1f} | {worse} |"
+        return [self.setting.steps, self.asked, *numbers, f"{self.seconds:.1f}", worse]
 
 
 def measure(model: VideoDenoiser, truth: Tensor, setting: Setting) -> Row:
@@ -128,15 +132,14 @@ def tables(rows: dict[Setting, Row], words: str) -> str:
     named += [(row.setting.sampler, row) for row in sorted(main, key=_order)]
     distilled = [row for row in rows.values() if row.setting.distilled]
     named += [(f"distilled, {row.setting.sampler}, {row.setting.spacing}", row) for row in distilled]
-    spaced = f"Where a row names no other spacing it is `{DEFAULT_SPACING}`."
-    lines = ["", spaced, "", f"| sampler | {HEADER}", "|---" * 9 + "|"]
-    lines += [f"| {name} | {row.cells(reference)}" for name, row in named]
+    lines = ["", f"Where a row names no other spacing it is `{DEFAULT_SPACING}`.", ""]
+    lines += [markdown_table(["sampler", *HEADER], ([name, *row.cells(reference)] for name, row in named))]
     near = sorted((row for row in plain if row.worse_than(reference) <= NEAR), key=lambda row: row.asked)
     best = "{0.sampler}, {0.spacing}, {0.steps} steps".format(near[0].setting) if near else "none"
     lines += ["", f"Fewest questions to the network within {NEAR:.0%} of the first row on every measure: **{best}**."]
     few = sorted((row for row in plain if row.setting.steps in SPACING_STEPS), key=_order)
-    lines += ["", "Where the steps lie:", "", f"| sampler | spacing | {HEADER}", "|---" * 10 + "|"]
-    lines += [f"| {row.setting.sampler} | {row.setting.spacing} | {row.cells(reference)}" for row in few]
+    spaced = ([row.setting.sampler, row.setting.spacing, *row.cells(reference)] for row in few)
+    lines += ["", "Where the steps lie:", "", markdown_table(["sampler", "spacing", *HEADER], spaced)]
     return "\n".join([*lines, "", words, ""])
 
 
@@ -149,13 +152,12 @@ def figure(rows: dict[Setting, Row], clips: int):
     """Every measure against the questions to the network and against seconds, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
-    names = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS, less is better", "fvd": "FVD, less is better"}
     seconds = f"CPU seconds for {clips} films"
     picture = Figure(figsize=(17, 7), layout="constrained")
-    axes = picture.subplots(2, len(names))
+    axes = picture.subplots(2, len(JUDGED))
     for line, (x, label) in enumerate((("asked", "times the network is asked, a window"), ("seconds", seconds))):
-        for column, (y, name) in enumerate(names.items()):
-            panel = axes[line][column]
+        for panel, (y, judged) in zip(axes[line], JUDGED.items(), strict=True):
+            name = judged.title if judged.higher_is_better else f"{judged.title}, less is better"
             for sampler in NAMES:
                 curve = sorted(
                     (r for s, r in rows.items() if (s.sampler, s.spacing) == (sampler, DEFAULT_SPACING)), key=_order
@@ -176,8 +178,7 @@ def figure(rows: dict[Setting, Row], clips: int):
             panel.set(xscale="log", xlabel=label, ylabel=name)
             panel.grid(alpha=0.3)
     title = f"where no other spacing is named: {DEFAULT_SPACING}"
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    picture.legend(handles, labels, loc="outside lower center", ncols=10, fontsize="small", title=title)
+    legend_below(picture, axes[0][0], ncols=10, title=title)
     return picture
 
 

@@ -50,24 +50,12 @@ def tabulate(options: argparse.Namespace) -> int:
         folder, rows = options.out / f"{Path(options.data).name}-{height}", [*models, *BASELINES]
         size = ["--image-size", str(height), str(width), "--channels", str(channels)]
         files = [str(folder / f"{row}.json") for row in rows]
-        commands = [
-            [
-                "evaluate",
-                "--model",
-                row,
-                *both,
-                *size,
-                *evaluation,
-                *(denoising if row in models else []),
-                "--out",
-                file,
-            ]
-            for row, file in zip(rows, files, strict=True)
-        ]
-        commands += [
-            ["compare", *files, "--out", str(folder)],
-            ["gallery", "--models", *rows, *both, *denoising, "--out", str(folder)],
-        ]
+        commands = []
+        for row, file in zip(rows, files, strict=True):
+            own = denoising if row in models else []
+            commands.append(["evaluate", "--model", row, *both, *size, *evaluation, *own, "--out", file])
+        commands.append(["compare", *files, "--out", str(folder)])
+        commands.append(["gallery", "--models", *rows, *both, *denoising, "--out", str(folder)])
         for command in commands:
             if code := main(command):
                 return code

@@ -29,6 +29,7 @@ from lgcvd.checkpoints import compile_networks
 from lgcvd.cost import GB, cost_of
 from lgcvd.models import VideoDenoiser
 from lgcvd.program import run_as_program
+from lgcvd.reports import markdown_row, markdown_table
 from lgcvd.seeds import generator_for
 
 FORMS = ("straightforward", "lgcvd")
@@ -97,7 +98,7 @@ def compare(preset: str, batch: int, rounds: int, device: torch.device, bfloat16
     if device.type == "cuda":
         flops = batch * sum(cost_of(config, PRESETS[preset].train).flops.values())
         cells.append(f"{flops / own / matrix_rate(device):.0%}")
-    return f"| {' | '.join(map(str, cells))} |"
+    return markdown_row(cells)
 
 
 def peak_memory(preset: str, form: str, batch: int, device: torch.device, bfloat16: bool) -> float:
@@ -139,13 +140,13 @@ def matrix_rate(device: torch.device, size: int = 8192) -> float:
 def costs() -> None:
     """What every preset costs, as ``lgcvd train PRESET --dry-run`` tells it; nothing is timed."""
     names = ["preset", "parameters", "TFLOP an iteration", "batch", "parts", "memory, GB", "a clip of it, GB"]
-    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
+    print(markdown_table(names))
     for name, preset in PRESETS.items():
         cost, clips = cost_of(preset.model, preset.train), preset.train.batch_size // preset.train.accumulate
         cells = [name, f"{cost.parameters / 1e6:.1f} M"]
         cells += [f"{preset.train.batch_size * sum(cost.flops.values()) / 1e12:.3g}", preset.train.batch_size]
         cells += [preset.train.accumulate, f"{cost.memory(clips) / GB:.1f}", f"{cost.activations / GB:.3f}"]
-        print(f"| {' | '.join(map(str, cells))} |")
+        print(markdown_row(cells))
 
 
 def main() -> None:
@@ -171,7 +172,7 @@ def main() -> None:
 
     names = ["preset", "batch", "straightforward, s", "lgcvd, s", "ratio", "clips/s"]
     names += ["straightforward, GB", "lgcvd, GB", "ratio"] + ["of the matrix rate"] * (device.type == "cuda")
-    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
+    print(markdown_table(names))
     for preset in ["tiny"] if options.quick else options.presets:
         for batch in options.batch:
             print(compare(preset, batch, options.rounds, device, bfloat16), flush=True)

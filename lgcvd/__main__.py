@@ -40,11 +40,15 @@ OF_PRESETS: dict[str, tuple[type[OfTraining], Path]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 2 for what the user can mend, 128 + n after signal n."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["--version"]:
-        print(f"lgcvd {_version()}")
-        return 0
+
+    def run() -> int:
+        if argv[:1] == ["--version"]:
+            print(f"lgcvd {_version()}")
+            return 0
+        return _parse(argv).run()
+
     try:
-        return exit_code_of(lambda: _parse(argv).run(), "lgcvd", "lgcvd: stopped")
+        return exit_code_of(run, "lgcvd", "lgcvd: stopped")
     except SystemExit as stop:
         return stop.code or 0
 

@@ -24,22 +24,21 @@ from lgcvd.data import described, videos_told_apart
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
 from lgcvd.machine import describe_machine
+from lgcvd.measures import MEASURES, PAIRWISE
 from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
+from lgcvd.reports import markdown_table, panels
 from lgcvd.rollout import predict
 from lgcvd.run_folder import watch
 from lgcvd.seeds import generator_for
 from lgcvd.settings import differences, filled
-from lgcvd.statistics import bootstrap_interval
+from lgcvd.statistics import mean_with_interval
 from lgcvd.trainer import TrainStep, train
 from lgcvd.video import from_uint8
 
 COPY = "copy last frame"
 BATCH = 8
 """Clips that are predicted together; fixed, because their noise is drawn together."""
-
-MEASURES = {"psnr": ("PSNR, dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3)}
-"""Measure of ``metrics.of_frames`` -> its title, and the decimals that it is told with."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def ablate(
         "data": described(data),
         **videos_told_apart(data),
         "held out": f"crc32 {zlib.crc32(held_out.cpu().contiguous().numpy().tobytes()):08x}",
-        "measures": list(MEASURES),
+        "measures": list(PAIRWISE),
     }
     _same_settings(folder / "settings.json", settings)
     truth, k = from_uint8(held_out), preset.model.context_frames
@@ -262,17 +261,15 @@ def _score(model: VideoDenoiser, truth: Tensor, iterations: int, seconds: float)
 
 
 def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, budget: Budget, k: int) -> None:
-    def told(values: np.ndarray, decimals: int, sign: str = "") -> str:
+    def told(measure: str, values: np.ndarray, sign: str = "") -> str:
         """The mean over clips and frames, with its 95 % bootstrap interval over clips."""
-        values = values.mean(1)
-        mean, low, high = (f"{value:{sign}.{decimals}f}" for value in (values.mean(), *bootstrap_interval(values)))
-        return f"{mean} [{low}, {high}]"
+        return MEASURES[measure].told(*mean_with_interval(values.mean(1)), sign=sign)
 
     means = {name: Score.of_seeds(of_seeds) for name, of_seeds in scores.items()}
     first, measured = next(iter(means)), means[COPY].values
-    titles = [MEASURES[measure][0] for measure in measured]
+    titles = [MEASURES[measure].title for measure in measured]
     header = ["variant", "what is changed", "parameters", "iterations", "seconds", *titles]
-    header += [*(f"{title} less that of {first}" for title in titles), "PSNR, last frame"]
+    header += [*(f"{title}, difference from {first}" for title in titles), "PSNR, last frame"]
     if len(seeds) > 1:
         header += [f"{title} by seed" for title in titles]
     rows = []
@@ -280,15 +277,15 @@ def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, b
         words = VARIANTS[name].words if name in VARIANTS else "the baseline"
         model = [f"{score.parameters / 1e6:.2f} M", f"{score.iterations:.0f}", f"{score.seconds:.0f}"]
         row = [name, words, *(model if score.parameters else ["-"] * 3)]
-        row += [told(score.values[measure], MEASURES[measure][1]) for measure in measured]
+        row += [told(measure, score.values[measure]) for measure in measured]
         for measure in measured:
             difference = score.values[measure] - means[first].values[measure]
-            row.append("-" if name == first else told(difference, MEASURES[measure][1], "+"))
-        row.append(f"{score.values['psnr'][:, -1].mean():.2f}")
+            row.append("-" if name == first else told(measure, difference, "+"))
+        row.append(MEASURES["psnr"].told(score.values["psnr"][:, -1].mean()))
         if len(seeds) > 1:
             for measure in measured:
                 each = [of_seed.values[measure].mean() for of_seed in scores[name]]
-                row.append(" / ".join(f"{value:.{MEASURES[measure][1]}f}" for value in each))
+                row.append(" / ".join(map(MEASURES[measure].told, each)))
         rows.append(row)
     clips, frames = measured["psnr"].shape
     spent = (
@@ -299,7 +296,7 @@ def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, b
     machine = "{processor}, {threads} threads, torch {torch}".format(**describe_machine())
     trained = "one seed" if len(seeds) == 1 else f"means of the seeds {', '.join(map(str, seeds))}"
     lines = [
-        *(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)),
+        markdown_table(header, rows),
         "",
         f"{spent} each, {trained}; {clips} held-out clips, {k} -> {frames} frames, one prediction a clip; 95 % "
         f"bootstrap intervals over clips, of differences clip by clip. {machine}.",
@@ -314,16 +311,13 @@ def _write(scores: dict[str, list[Score]], seeds: Sequence[int], folder: Path, b
 
 def _figure(scores: dict[str, Score], k: int):
     """Every measure over the predicted frames."""
-    from matplotlib.figure import Figure
-
     measured = scores[COPY].values
-    figure = Figure(figsize=(5.5 * len(measured), 4), layout="constrained")
-    for axes, measure in zip(figure.subplots(1, len(measured)), measured, strict=True):
+    figure, all_axes = panels(len(measured), 5.5, 4)
+    for axes, measure in zip(all_axes, measured, strict=True):
         for name, score in scores.items():
             curve = score.values[measure].mean(0)
             style = {"color": "black", "ls": "--"} if name == COPY else {}
             axes.plot(range(k + 1, k + 1 + len(curve)), curve, label=name, **style)
-        axes.set(title=MEASURES[measure][0], xlabel="frame")
-        axes.grid(alpha=0.3)
+        axes.set(title=MEASURES[measure].title, xlabel="frame")
     axes.legend(fontsize="small")
     return figure

@@ -21,8 +21,10 @@ from lgcvd.context import TaskMix
 from lgcvd.data import VideoFiles, Videos, Windows, videos_below
 from lgcvd.errors import UserError
 from lgcvd.files import check_place, draft_folder, write_json
+from lgcvd.measures import MEASURES, PAIRWISE, Measure
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import objective_of
+from lgcvd.reports import markdown_table
 from lgcvd.rollout import predict
 from lgcvd.run_folder import Validation, spread
 from lgcvd.seeds import generator_for
@@ -289,13 +291,12 @@ def check_folder(folder: Path) -> None:
 
 def table(scores: dict[str, dict[str, float]]) -> str:
     """``scores`` in Markdown."""
-    columns = {"held-out loss": "{:.4f}", "psnr": "{:.2f}", "ssim": "{:.3f}", "lpips": "{:.3f}"}
-    header = ["", "held-out loss", "PSNR, dB", "SSIM", "LPIPS"]
+    columns = {"held-out loss": Measure("held-out loss", ".4f", False)} | {name: MEASURES[name] for name in PAIRWISE}
     rows = [
-        [row, *(form.format(values[name]) if name in values else "-" for name, form in columns.items())]
+        [row, *(measure.told(values[name]) if name in values else "-" for name, measure in columns.items())]
         for row, values in scores.items()
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+    return markdown_table(["", *(measure.title for measure in columns.values())], rows)
 
 
 def _mix(known: Sequence[str]) -> TaskMix:

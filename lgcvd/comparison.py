@@ -14,22 +14,14 @@ import numpy as np
 from lgcvd.errors import UserError
 from lgcvd.evaluation import read_results
 from lgcvd.files import draft
-from lgcvd.protocols import PAIRWISE
+from lgcvd.measures import MEASURES, METRICS, PAIRWISE
+from lgcvd.reports import legend_below, markdown_table, panels
 from lgcvd.settings import differences
 from lgcvd.statistics import paired_test
 
-COLUMNS = {
-    ("psnr", "mean"): ("PSNR, dB, mean", "{:.2f}", max),
-    ("psnr", "best"): ("PSNR, dB, best", "{:.2f}", max),
-    ("ssim", "mean"): ("SSIM, mean", "{:.3f}", max),
-    ("ssim", "best"): ("SSIM, best", "{:.3f}", max),
-    ("lpips", "mean"): ("LPIPS, mean", "{:.3f}", min),
-    ("lpips", "best"): ("LPIPS, best", "{:.3f}", min),
-    ("fvd", "mean"): ("FVD", "{:.0f}", min),
-    ("diversity", "mean"): ("diversity", "{:.3f}", None),
-}
-"""(measure, which) -> name, format and which value is good. Diversity alone is neither good nor bad."""
-
+COLUMNS = {(name, which): f"{MEASURES[name].title}, {which}" for name in PAIRWISE for which in ("mean", "best")}
+COLUMNS |= {(name, "mean"): MEASURES[name].title for name in METRICS if name not in PAIRWISE}
+"""(measure, which) -> title."""
 
 BLANK = "blank-frame"
 """A row that is often so far from all others that it must not decide what a figure's axes show."""
@@ -45,30 +37,28 @@ class Comparison:
     def table(self) -> str:
         """A row each, as Markdown: values with 95 % intervals, the best of each column in bold."""
         columns = self._columns()
-        header = ["", *(COLUMNS[column][0] for column in columns), "sampler", "seconds a prediction"]
-        lines = [header, ["---"] * len(header)]
+        header, rows = ["", *map(COLUMNS.get, columns), "sampler", "seconds a prediction"], []
         for name, results in self.results.items():
             cells = [self._cell(results, column) for column in columns]
             settings = results["settings"]
             steps = settings["steps"]
             sampler = f"{settings['sampler']}, {steps} step{'s' * (steps != 1)}" if settings["sampler"] else "-"
-            lines.append([name, *cells, sampler, f"{results['seconds']['prediction']:.2g}"])
-        return _markdown(lines)
+            rows.append([name, *cells, sampler, f"{results['seconds']['prediction']:.2g}"])
+        return markdown_table(header, rows)
 
     def tests(self) -> str:
         """How the others differ from the first, clip by clip, as Markdown."""
         first, *others = self.results
         columns = [column for column in self._columns() if column[0] in PAIRWISE]
-        lines = [[f"less {first}", *(COLUMNS[column][0] for column in columns)], ["---"] * (1 + len(columns))]
+        rows = []
         for other in others:
             cells = []
             for column in columns:
                 test = paired_test(*(self._per_clip(name, column) for name in (other, first)))
-                low, high = (COLUMNS[column][1].format(end) for end in (test.low, test.high))
-                sign = COLUMNS[column][1].replace(":", ":+").format(test.difference)
-                cells.append(f"{sign} [{low}, {high}], p {_p(test.p)}")
-            lines.append([other, *cells])
-        return _markdown(lines)
+                told = MEASURES[column[0]].told(test.difference, test.low, test.high, sign="+")
+                cells.append(f"{told}, p {_p(test.p)}")
+            rows.append([other, *cells])
+        return markdown_table([f"difference from {first}", *map(COLUMNS.get, columns)], rows)
 
     def markdown(self) -> str:
         """Tables, with what was measured and what the numbers are worth."""
@@ -106,35 +96,31 @@ class Comparison:
     def frames_figure(self):
         """Quality against the frame number, as a matplotlib figure."""
         measures = [name for name in PAIRWISE if all(name in r["per_frame"] for r in self.results.values())]
-        figure, panels = _panels(len(measures))
-        for axes, measure in zip(panels, measures, strict=True):
-            for name, results in _blank_last(self.results):
-                limits, curve, first = axes.get_ylim(), results["per_frame"][measure], results["per_frame"]["first"]
+        figure, all_axes = panels(len(measures))
+        for axes, measure in zip(all_axes, measures, strict=True):
+            for name, results in self._drawn_on(axes):
+                curve, first = results["per_frame"][measure], results["per_frame"]["first"]
                 numbers = range(first, first + len(curve["mean"]))
                 (line,) = axes.plot(numbers, curve["mean"], label=name)
                 axes.fill_between(numbers, curve["low"], curve["high"], color=line.get_color(), alpha=0.15, linewidth=0)
-                if name == BLANK and len(self.results) > 1:
-                    axes.set_ylim(limits)
-            axes.set(title=COLUMNS[measure, "mean"][0], xlabel="frame")
+            axes.set(title=COLUMNS[measure, "mean"], xlabel="frame")
         if measures:
-            _legend(figure, panels[0])
+            legend_below(figure, all_axes[0], ncols=4)
         return figure
 
     def seconds_figure(self):
         """Quality against the time that a prediction takes, as a matplotlib figure."""
-        columns = [column for column in self._columns() if column[1] == "mean" and COLUMNS[column][2]]
-        figure, panels = _panels(len(columns))
-        for axes, column in zip(panels, columns, strict=True):
-            for name, results in _blank_last(self.results):
-                limits, value = axes.get_ylim(), results["summary"][column[0]].get(column[1])
-                if value:
+        columns = [column for column in self._columns() if column[1] == "mean"]
+        columns = [column for column in columns if MEASURES[column[0]].higher_is_better is not None]
+        figure, all_axes = panels(len(columns))
+        for axes, column in zip(all_axes, columns, strict=True):
+            for name, results in self._drawn_on(axes):
+                if value := results["summary"][column[0]].get(column[1]):
                     reach = np.abs([[value["value"] - value["low"]], [value["high"] - value["value"]]])
                     axes.errorbar(results["seconds"]["prediction"], value["value"], reach, fmt="o", label=name)
-                if name == BLANK and len(self.results) > 1:
-                    axes.set_ylim(limits)
-            axes.set(title=COLUMNS[column][0], xlabel="seconds a prediction", xscale="log")
+            axes.set(title=COLUMNS[column], xlabel="seconds a prediction", xscale="log")
         if columns:
-            _legend(figure, panels[0])
+            legend_below(figure, all_axes[0], ncols=4)
         return figure
 
     def save(self, folder: Path) -> Path:
@@ -153,15 +139,23 @@ class Comparison:
         return [column for column in COLUMNS if column[0] in shared]
 
     def _cell(self, results: dict, column: tuple[str, str]) -> str:
-        value = results["summary"][column[0]].get(column[1])
+        value, measure = results["summary"][column[0]].get(column[1]), MEASURES[column[0]]
         if not value:
             return "-"
-        _, form, good = COLUMNS[column]
         there = [r["summary"][column[0]].get(column[1]) for r in self.results.values()]
-        shown = form.format(value["value"])
-        if good and len(there) > 1 and value["value"] == good(other["value"] for other in there if other):
+        shown, _, interval = measure.told(*value.values()).partition(" ")
+        judged = measure.higher_is_better is not None and len(there) > 1
+        if judged and value["value"] == measure.best(other["value"] for other in there if other):
             shown = f"**{shown}**"
-        return f"{shown} [{form.format(value['low'])}, {form.format(value['high'])}]"
+        return f"{shown} {interval}"
+
+    def _drawn_on(self, axes) -> Iterator[tuple[str, dict]]:
+        """The rows as a figure draws them: ``axes`` are fitted to all but a blank frame, which comes last."""
+        for name, results in sorted(self.results.items(), key=lambda item: item[0] == BLANK):
+            limits = axes.get_ylim()
+            yield name, results
+            if name == BLANK and len(self.results) > 1:
+                axes.set_ylim(limits)
 
     def _per_clip(self, name: str, column: tuple[str, str]) -> np.ndarray:
         return np.array([clip[column[0]][column[1]] for clip in self.results[name]["clips"]])
@@ -209,8 +203,8 @@ def compare(paths: Sequence[Path]) -> Comparison:
 def summary_line(results: dict) -> str:
     """A results file in one line."""
     values = [
-        f"{label} {form.format(value['value'])} [{form.format(value['low'])}, {form.format(value['high'])}]"
-        for (measure, which), (label, form, _) in COLUMNS.items()
+        f"{title} {MEASURES[measure].told(*value.values())}"
+        for (measure, which), title in COLUMNS.items()
         if (value := results["summary"].get(measure, {}).get(which))
     ]
     return "; ".join(values)
@@ -240,30 +234,6 @@ def _names(paths: Sequence[Path], read: Sequence[dict]) -> list[str]:
     if len(set(names)) < len(names):
         raise UserError("two of the results files have the same name and model: give each file once.")
     return names
-
-
-def _panels(count: int):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * max(1, count), 3.4), layout="constrained")
-    panels = figure.subplots(1, max(1, count), squeeze=False)[0][:count]
-    for axes in panels:
-        axes.grid(alpha=0.3)
-    return figure, panels
-
-
-def _blank_last(results: dict[str, dict]) -> list[tuple[str, dict]]:
-    """The rows in the order in which a figure draws them: the axes are fitted to all but a blank frame."""
-    return sorted(results.items(), key=lambda item: item[0] == BLANK)
-
-
-def _legend(figure, axes) -> None:
-    """Below the panels, where it covers nothing."""
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _p(p: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,15 +16,17 @@ from lgcvd.digits import CANVAS, MovingDigits, Split
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
 from lgcvd.machine import describe_machine
+from lgcvd.measures import MEASURES, PAIRWISE
 from lgcvd.metrics import psnr, ssim
 from lgcvd.models import VideoDenoiser
 from lgcvd.pictures import filmstrip, write_image
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.protocols import SAMPLING
+from lgcvd.reports import markdown_table, panels
 from lgcvd.rollout import rollout
 from lgcvd.sampling import Sampling
 from lgcvd.seeds import checked_seed
-from lgcvd.statistics import bootstrap_interval
+from lgcvd.statistics import mean_with_interval
 from lgcvd.video import from_uint8
 
 BATCH = 16
@@ -36,14 +37,8 @@ JUDGED_FRAMES = (10, 20, 30)
 
 MODEL, COPY, BLANK, REAL = "model", "copy last frame", "blank frame", "real frames"
 
-MEASURES = {
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "ink": "ink, predicted / true",
-    "digits": "digits recognised",
-    "in_place": "digits recognised in place",
-}
-"""What is measured, per clip and new frame, with its name in tables and figures.
+DIGIT_MEASURES = {name: MEASURES[name] for name in ("psnr", "ssim", "ink", "digits", "in_place")}
+"""What is measured, per clip and new frame.
 
 psnr, ssim: see ``lgcvd.metrics``.
 ink: foreground mass (the sum of the pixels in [0, 1]) over that of the true frame; 1 is right, a blank frame has 0.
@@ -51,6 +46,11 @@ digits: share of the clip's digits that the classifier finds in the frame, anywh
     are not found; a copied frame keeps its digits, and is caught by the next measure.
 in_place: the same, within ``IN_PLACE`` pixels (of 64) of where the digit truly is.
 """
+
+IN_SHORT = [
+    measure.title if name in PAIRWISE else f"{measure.title}, last frame" for name, measure in DIGIT_MEASURES.items()
+]
+"""Titles where every measure has one column: PSNR and SSIM are those of all new frames."""
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,27 @@ class DigitsReport:
         """Mean over clips, and its 95 % bootstrap interval; of one frame (counted from 1) or of all new ones."""
         values = self.scores[row][measure]
         per_clip = values.mean(1) if frame is None else values[:, frame - 1 - self.settings["context_frames"]]
-        return per_clip.mean(), *bootstrap_interval(per_clip)
+        return mean_with_interval(per_clip)
 
     def markdown(self) -> str:
         """The table, with the protocol and the command that repeats it."""
         s = self.settings
+        rows = [
+            [
+                measure.title if frame is None else f"{measure.title}, frame {frame}",
+                *(self._cell(row, name, frame) for row in self.scores),
+            ]
+            for name, measure in DIGIT_MEASURES.items()
+            for frame in self._tabled_frames(name)
+        ]
+        machine = s["machine"]
         lines = [
             f"{s['clips']} {s['split']} clips of two reflecting digits, {s['image_size']} x {s['image_size']}, "
             f"{s['context_frames']} -> {s['frames']} frames, one trajectory a clip, sampler {s['sampler']} with "
             f"{s['steps']} {s['spacing']} steps, seed {s['seed']}. Means with 95 % bootstrap intervals over clips; "
             f"PSNR and SSIM over all new frames. In place: within {IN_PLACE:g} of {CANVAS} pixels.",
             "",
-            f"| | {' | '.join(self.scores)} |",
-            "|---" * (1 + len(self.scores)) + "|",
-        ]
-        for measure, name in MEASURES.items():
-            for frame in self._tabled_frames(measure):
-                label = name if frame is None else f"{name}, frame {frame}"
-                cells = [self.cell(row, measure, frame) for row in self.scores]
-                lines.append(f"| {label} | {' | '.join(cells)} |")
-        machine = s["machine"]
-        lines += [
+            markdown_table(["", *self.scores], rows),
             "",
             f"`{s['command']}`",
             f"({machine['processor']}, {machine['threads']} threads, torch {machine['torch']}; "
@@ -115,35 +115,32 @@ class DigitsReport:
 
     def figure(self):
         """Every measure against the frame number, as a matplotlib figure."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(15, 3.2), layout="constrained")
+        figure, all_axes = panels(len(DIGIT_MEASURES), 3, 3.2)
         first = self.settings["context_frames"] + 1
-        for axes, (measure, name) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
+        for axes, (name, measure) in zip(all_axes, DIGIT_MEASURES.items(), strict=True):
             for row, scores in self.scores.items():
-                if row == REAL and measure in ("psnr", "ssim"):
+                if row == REAL and name in PAIRWISE:
                     continue
-                curve = scores[measure].mean(0)
+                curve = scores[name].mean(0)
                 axes.plot(range(first, first + len(curve)), curve, label=row, linestyle="--" if row == REAL else "-")
-            axes.set(title=name, xlabel="frame", ylim=(0, None))
-            axes.grid(alpha=0.3)
+            axes.set(title=measure.title, xlabel="frame", ylim=(0, None))
         axes.legend(fontsize="small")
         return figure
 
+    def in_short(self, row: str) -> list[str]:
+        """A row of values under the titles ``IN_SHORT``."""
+        return [self._cell(row, name, self._tabled_frames(name)[-1]) for name in DIGIT_MEASURES]
+
     def _tabled_frames(self, measure: str) -> list[int | None]:
-        if measure in ("psnr", "ssim"):
+        if measure in PAIRWISE:
             return [None]
         seen, last = self.settings["context_frames"], self.settings["context_frames"] + self.settings["frames"]
         return sorted({frame for frame in JUDGED_FRAMES if seen < frame < last} | {last})
 
-    def cell(self, row: str, measure: str, frame: int | None) -> str:
-        if row == REAL and measure in ("psnr", "ssim"):
+    def _cell(self, row: str, measure: str, frame: int | None) -> str:
+        if row == REAL and measure in PAIRWISE:
             return "-"
-        show: Callable[[float], str] = {"psnr": "{:.2f}", "ssim": "{:.3f}", "ink": "{:.2f}"}.get(
-            measure, "{:.0%}"
-        ).format
-        mean, low, high = self.value(row, measure, frame)
-        return f"{show(mean)} [{show(low)}, {show(high)}]"
+        return MEASURES[measure].told(*self.value(row, measure, frame))
 
     def _as_json(self) -> dict:
         rows = {}
@@ -154,7 +151,7 @@ class DigitsReport:
                     f"frame {frame}" if frame else "mean": frame for frame in (None, *self._tabled_frames(measure))
                 }
                 rows[row][measure] = {
-                    name: dict(zip(("value", "low", "high"), map(float, self.value(row, measure, frame)), strict=True))
+                    name: dict(zip(("value", "low", "high"), self.value(row, measure, frame), strict=True))
                     for name, frame in named.items()
                 } | {"per_frame": [round(float(v), 5) for v in values.mean(0)]}
         return {"settings": self.settings, "rows": rows}
@@ -233,16 +230,9 @@ def evaluate_digits(
 
 def sampler_table(reports: list[DigitsReport]) -> str:
     """Reports of one model with different samplers or steps, one row each, as a Markdown table."""
-    lines = [
-        "| sampler | steps | PSNR, dB | SSIM | ink, last frame | digits, last frame | in place, last frame | seconds |",
-        "|---" * 8 + "|",
-    ]
-    for report in reports:
-        s = report.settings
-        last = s["context_frames"] + s["frames"]
-        cells = [report.cell(MODEL, m, None if m in ("psnr", "ssim") else last) for m in MEASURES]
-        lines.append(f"| {s['sampler']} | {s['steps']} | {' | '.join(cells)} | {s['seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
+    told = [(report.settings, report.in_short(MODEL)) for report in reports]
+    rows = ([s["sampler"], s["steps"], *cells, f"{s['seconds']:.0f}"] for s, cells in told)
+    return markdown_table(["sampler", "steps", *IN_SHORT, "seconds"], rows) + "\n"
 
 
 def _predict(model: VideoDenoiser, observed: Tensor, frames: int, seed: int, progress: bool, options: dict) -> Tensor:
@@ -261,11 +251,11 @@ def _predict(model: VideoDenoiser, observed: Tensor, frames: int, seed: int, pro
 
 def _judge(video: Tensor, truth: Tensor, labels: Tensor, centres: Tensor) -> dict[str, np.ndarray]:
     """Every measure of the new frames (clips, F, 1, H, W) against the true ones: (clips, F) each."""
-    parts: dict[str, list[Tensor]] = {measure: [] for measure in MEASURES}
+    parts: dict[str, list[Tensor]] = {measure: [] for measure in DIGIT_MEASURES}
     for v, t, label, centre in zip(*(x.split(BATCH) for x in (video, truth, labels, centres)), strict=True):
         digits = recognised(v.flatten(0, 1), label.repeat_interleave(v.shape[1], 0), centre.flatten(0, 1))
         ink = [(x + 1).sum((2, 3, 4)) for x in (v, t)]
         values = (psnr(v, t), ssim(v, t), ink[0] / ink[1], *(share.unflatten(0, v.shape[:2]) for share in digits))
-        for measure, value in zip(MEASURES, values, strict=True):
+        for measure, value in zip(DIGIT_MEASURES, values, strict=True):
             parts[measure].append(value)
     return {measure: torch.cat(values).double().numpy() for measure, values in parts.items()}

@@ -27,14 +27,15 @@ from lgcvd.baselines import BASELINES
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
+from lgcvd.measures import MEASURES, METRICS, PAIRWISE
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
-from lgcvd.protocols import METRICS, PAIRWISE, Protocol
+from lgcvd.protocols import Protocol
 from lgcvd.rollout import predict
 from lgcvd.seeds import checked_seed, generator_for
 from lgcvd.settings import differences, filled
 from lgcvd.shards import shard_paths
-from lgcvd.statistics import bootstrap_interval
+from lgcvd.statistics import bootstrap_interval, mean_with_interval
 from lgcvd.video import from_uint8
 
 Shape = tuple[int, int, int]
@@ -163,8 +164,8 @@ def worst_of(results: dict, clips: Clips, count: int) -> Clips:
     name = next((name for name in ("lpips", "psnr", "ssim") if name in results["summary"]), None)
     if name is None:
         raise UserError("the results have no measure of single clips: evaluate with --metrics lpips, psnr or ssim.")
-    rows, sign = results["clips"], -1 if name == "lpips" else 1
-    order = sorted(range(len(rows)), key=lambda i: sign * rows[i][name]["mean"])[:count]
+    rows, worst_is_highest = results["clips"], not MEASURES[name].higher_is_better
+    order = sorted(range(len(rows)), key=lambda i: rows[i][name]["mean"], reverse=worst_is_highest)[:count]
     for i in order:
         if clips.content(i) != rows[i]["content"]:
             raise UserError("the results are of other clips: give the data, split, seed and frames of that evaluation.")
@@ -380,7 +381,7 @@ def results_of(evaluation: Evaluation, clips: list[dict[str, np.ndarray]], machi
         measure = protocol.measures[name]
         values = np.stack([clip[name] for clip in clips]).astype(np.float64)  # (clips, N, frames)
         whole = measure.over_frames(values)
-        mean, best = whole.mean(1), np.array([measure.best(group) for group in protocol.groups(whole)])
+        mean, best = whole.mean(1), np.array([MEASURES[name].best(group) for group in protocol.groups(whole)])
         summary[name] = {"mean": _with_interval(mean), "best": _with_interval(best)}
         curve = values.mean(1)
         per_frame[name] = {
@@ -467,5 +468,4 @@ def _short(value: float | np.ndarray | Sequence[float]) -> float | list[float]:
 
 
 def _with_interval(per_clip: np.ndarray) -> dict[str, float]:
-    low, high = bootstrap_interval(per_clip)
-    return {"value": _short(per_clip.mean()), "low": _short(low), "high": _short(high)}
+    return dict(zip(("value", "low", "high"), map(_short, mean_with_interval(per_clip)), strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -16,27 +15,17 @@ from lgcvd.metrics import lpips, psnr, ssim
 from lgcvd.rollout import MAX_FRAMES
 from lgcvd.sampling import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS
 
-PAIRWISE = ("psnr", "ssim", "lpips")
-"""Measures of a prediction against its own clip."""
-METRICS = (*PAIRWISE, "fvd", "diversity")
-"""All that can be measured: the names of ``--metrics``."""
-
 
 @dataclass(frozen=True)
-class Measure:
+class FrameMeasure:
     """A distance, or a likeness, of each predicted frame to the true one."""
 
     per_frame: Callable[[Tensor, Tensor], Tensor]
     """Predicted and true videos (B, T, C, H, W) in [-1, 1] -> (B, T)."""
-    better: Literal["higher", "lower"]
     what: str
     """In words, for the results file."""
     over_frames: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(-1)
     """(..., T) -> (...), the value of a whole prediction."""
-
-    def best(self, values: np.ndarray) -> float:
-        """The best of some predictions' values."""
-        return float(values.max() if self.better == "higher" else values.min())
 
 
 def each_clip(values: np.ndarray) -> list[np.ndarray]:
@@ -67,7 +56,8 @@ class Protocol:
     name: str
     what: str
     """In words, for the results file."""
-    measures: Mapping[str, Measure] = field(repr=False)
+    measures: Mapping[str, FrameMeasure] = field(repr=False)
+    """By the names in ``lgcvd.measures``."""
     context: int = 2
     """Frames that are observed."""
     frames: int = 28
@@ -110,9 +100,9 @@ def _enlarged(video: Tensor, size: int = 128) -> Tensor:
     return frames.unflatten(0, video.shape[:2]).clamp(-1, 1)
 
 
-PSNR = Measure(psnr, "higher", "PSNR in dB on RGB, the mean of the frames'")
-SSIM = Measure(ssim, "higher", "SSIM on RGB, uniform 7 x 7 window, the mean of the frames'")
-LPIPS = Measure(lpips, "lower", "LPIPS (AlexNet, v0.1) of frames in [-1, 1], the mean of the frames'")
+PSNR = FrameMeasure(psnr, "PSNR in dB on RGB, the mean of the frames'")
+SSIM = FrameMeasure(ssim, "SSIM on RGB, uniform 7 x 7 window, the mean of the frames'")
+LPIPS = FrameMeasure(lpips, "LPIPS (AlexNet, v0.1) of frames in [-1, 1], the mean of the frames'")
 
 OURS = Protocol(
     "ours",
@@ -127,17 +117,13 @@ MCVD = Protocol(
     "frames. The sampler is ancestral with 100 even steps.",
     MappingProxyType(
         {
-            "psnr": Measure(
-                psnr, "higher", "PSNR in dB of the mean squared error over all frames", _psnr_of_mean_error
-            ),
-            "ssim": Measure(
+            "psnr": FrameMeasure(psnr, "PSNR in dB of the mean squared error over all frames", _psnr_of_mean_error),
+            "ssim": FrameMeasure(
                 lambda predicted, true: ssim(predicted, true, window="gaussian"),
-                "higher",
                 "SSIM on gray, Gaussian window, the mean of the frames'",
             ),
-            "lpips": Measure(
+            "lpips": FrameMeasure(
                 lambda predicted, true: lpips(_enlarged(predicted), _enlarged(true)),
-                "lower",
                 "LPIPS (AlexNet, v0.1) of frames scaled to 128 x 128, the mean of the frames'",
             ),
         }
@@ -156,9 +142,8 @@ LGCVD_RELEASED = Protocol(
         {
             "psnr": PSNR,
             "ssim": SSIM,
-            "lpips": Measure(
+            "lpips": FrameMeasure(
                 lambda predicted, true: lpips((predicted + 1) / 2, (true + 1) / 2),
-                "lower",
                 "LPIPS (AlexNet, v0.1) of frames in [0, 1], where the network wants [-1, 1]; the mean of the frames'",
             ),
         }

@@ -14,6 +14,11 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 2000) -> tuple[float
     return float(low), float(high)
 
 
+def mean_with_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """The mean of ``values`` (n,), and the two ends of its interval."""
+    return float(values.mean()), *bootstrap_interval(values)
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """A mean difference over clips."""
@@ -31,4 +36,4 @@ def paired_test(a: np.ndarray, b: np.ndarray, flips: int = 10_000) -> PairedTest
     difference = a - b
     signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(flips, len(difference)))
     as_large = np.abs(signs @ difference) >= abs(difference.sum()) * (1 - 1e-9)
-    return PairedTest(float(difference.mean()), *bootstrap_interval(difference), (1 + as_large.sum()) / (1 + flips))
+    return PairedTest(*mean_with_interval(difference), (1 + as_large.sum()) / (1 + flips))

@@ -164,7 +164,7 @@ def test_seeds_are_trained_apart_and_can_be_added(tmp_path: Path):
         assert float(rows[name]["PSNR, dB"].split()[0]) == pytest.approx(means[name], abs=0.006)
         by_seed = [float(value) for value in rows[name]["PSNR, dB by seed"].split(" / ")]
         assert by_seed == pytest.approx([psnr_of(scores[name, seed]) for seed in (0, 5)], abs=0.006)
-    difference = float(rows["single-stage"]["PSNR, dB less that of whole"].split()[0])
+    difference = float(rows["single-stage"]["PSNR, dB, difference from whole"].split()[0])
     assert difference == pytest.approx(means["single-stage"] - means["whole"], abs=0.006)
     assert "means of the seeds 0, 5" in (tmp_path / "table.md").read_text()
 

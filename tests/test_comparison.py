@@ -157,3 +157,11 @@ def test_command_says_what_it_cannot_compare(write, tmp_path, capsys):
         assert main(["compare", *map(str, given), "--out", str(tmp_path / "out")]) == 2
         assert reason in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_blank_frame_does_not_decide_what_the_axes_show(write):
+    files = write(a=results("one"), b=results("blank-frame", gain=-100), c=results("two", gain=1))
+    with_blank, without = compare(files), compare([files[0], files[2]])
+    for draw in ("frames_figure", "seconds_figure"):
+        limits = [[axes.get_ylim() for axes in getattr(it, draw)().axes] for it in (with_blank, without)]
+        assert limits[0] == limits[1]

@@ -10,7 +10,7 @@ from lgcvd import LGCVD, MovingDigits, UserError, save
 from lgcvd.__main__ import main
 from lgcvd.config import ModelConfig
 from lgcvd.digit_classifier import IN_PLACE, WEIGHTS, find_digits, recognised
-from lgcvd.digits_evaluation import BLANK, COPY, MEASURES, MODEL, REAL, evaluate_digits, sampler_table
+from lgcvd.digits_evaluation import BLANK, COPY, DIGIT_MEASURES, MODEL, REAL, evaluate_digits, sampler_table
 from lgcvd.video import from_uint8
 
 CLIPS = 100
@@ -104,7 +104,7 @@ def test_every_row_has_every_measure_of_every_new_frame(report):
     _, report = report
     assert list(report.scores) == [MODEL, COPY, BLANK, REAL]
     for scores in report.scores.values():
-        assert list(scores) == list(MEASURES)
+        assert list(scores) == list(DIGIT_MEASURES)
         assert all(values.shape == (3, 9) and np.isfinite(values).all() for values in scores.values())
 
 

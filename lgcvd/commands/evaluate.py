@@ -17,9 +17,10 @@ from lgcvd.errors import UserError
 from lgcvd.evaluation import Evaluation, count_judged, evaluate, finished, gather, of_baseline, of_model
 from lgcvd.files import check_place
 from lgcvd.machine import describe_machine
+from lgcvd.measures import METRICS
 from lgcvd.objective import Share
 from lgcvd.progress import progress_bar
-from lgcvd.protocols import METRICS, OURS, PROTOCOLS, SAMPLING
+from lgcvd.protocols import OURS, PROTOCOLS, SAMPLING
 from lgcvd.rollout import MEMORIES
 
 Protocol = Literal[*PROTOCOLS]
