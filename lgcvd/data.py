@@ -13,7 +13,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -139,8 +139,8 @@ class Windows(Dataset):
     """Clips of ``frames`` frames, cut out of ``videos``: (frames, C, H, W) uint8.
 
     In order, item ``i`` is the i-th of all windows, every ``step`` frames and the last start of each video included.
-    With ``draws``, item ``i`` is drawn from all windows by (seed, i); ``flip``, ``jitter``, ``shift`` and ``speeds``
-    change it.
+    With ``draws``, all windows come up once in a random order, then all in another one, and so on; ``flip``,
+    ``jitter``, ``shift`` and ``speeds`` change item ``i`` by (seed, i).
     """
 
     videos: Videos
@@ -172,7 +172,7 @@ class Windows(Dataset):
             raise UserError(f"shift must be at least 0 and below the size of the frames, not {self.shift}.")
         if (self.flip or self.jitter or self.shift or self.speeds > 1) and self.draws is None:
             raise UserError("flip, jitter, shift and speeds change random windows only: set draws.")
-        if not self._ends[-1]:
+        if not self.windows:
             raise UserError(
                 f"no video is long enough for {self.frames} frames at stride {self.stride}: the longest has "
                 f"{max(self.videos.lengths)} frames, and {self.reach} are needed."
@@ -190,6 +190,11 @@ class Windows(Dataset):
         of = len(self.videos.lengths)
         return f"{short} of {of} videos are shorter than {self.reach} frames and left out." if short else ""
 
+    @property
+    def windows(self) -> int:
+        """How many there are, whatever is made of them."""
+        return self._ends[-1]
+
     @cached_property
     def _ends(self) -> list[int]:
         """Windows in all videos up to each."""
@@ -199,7 +204,7 @@ class Windows(Dataset):
         return 0 if length < self.reach else 1 + -(-(length - self.reach) // self.step)
 
     def __len__(self) -> int:
-        return self._ends[-1] if self.draws is None else self.draws
+        return self.windows if self.draws is None else self.draws
 
     def place(self, window: int) -> tuple[int, int]:
         """Video and first frame of one of all windows."""
@@ -213,7 +218,8 @@ class Windows(Dataset):
         if self.draws is None:
             return self._window(index)
         rng = np.random.default_rng([self.seed, index])
-        window = int(rng.integers(self._ends[-1]))
+        times, place = divmod(index, self.windows)
+        window = int(_order(self.windows, self.seed, times)[place])
         clip = self._window(window, int(rng.integers(self.speeds)) + 1 if self.speeds > 1 else 1)
         if self.flip and rng.random() < 0.5:
             clip = clip.flip(-1)
@@ -235,6 +241,17 @@ class Windows(Dataset):
                 f"{_size(self.videos.shape)}: convert them to one size."
             )
         return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+
+
+@lru_cache(maxsize=2)
+def _order(windows: int, seed: int, times: int) -> np.ndarray:
+    """In which random windows come up when they have all been shown so many times."""
+    return np.random.default_rng([seed, times, 1]).permutation(windows)
+
+
+def different_items(data: Dataset) -> int:
+    """How many items of ``data``, from any multiple of this number on, are all of different clips."""
+    return min(len(data), data.windows) if isinstance(data, Windows) else len(data)
 
 
 def _jittered(clip: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:

@@ -22,7 +22,7 @@ from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.context import TaskMix
 from lgcvd.cost import told_when_too_large
-from lgcvd.data import described, videos_told_apart
+from lgcvd.data import described, different_items, videos_told_apart
 from lgcvd.errors import UserError
 from lgcvd.files import draft
 from lgcvd.models import VideoDenoiser
@@ -122,7 +122,7 @@ def train(
     parameters = list(model.parameters())
     loader = DataLoader(
         data,
-        batch_sampler=Batches(len(data), config, start, share),
+        batch_sampler=Batches(len(data), config, start, share, different_items(data)),
         num_workers=workers,
         generator=generator_for(config.seed),  # else it would draw from the caller's random numbers
         pin_memory=accelerator.device.type == "cuda",
@@ -278,23 +278,31 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 class Batches:
     """Indices of every batch of a run from iteration ``start`` on; the order depends on the seed and the epoch only.
 
-    Every process gets its ``share`` of each batch: no two processes see the same clip.
+    An epoch takes each of ``different`` items once, and the next one those that follow: see ``data.different_items``.
+    So the clips of a batch differ, unless it is larger than that, and every process gets its ``share`` of each batch:
+    no two processes see the same clip.
     """
 
-    def __init__(self, length: int, config: TrainConfig, start: int = 0, share: Share = WHOLE):
+    def __init__(
+        self, length: int, config: TrainConfig, start: int = 0, share: Share = WHOLE, different: int | None = None
+    ):
         if length < config.batch_size:
             raise UserError(f"the data hold {length} clips, fewer than one batch of {config.batch_size}.")
-        self.length, self.config, self.start, self.share = length, config, start, share
+        different = different or length
+        self.config, self.start, self.share = config, start, share
+        self.items = min(length, different * math.ceil(config.batch_size / different))
+        self.epochs = length // self.items  # before the first items come again
 
     def __len__(self) -> int:
         return self.config.iterations - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        size, per_epoch, order = self.config.batch_size, self.length // self.config.batch_size, None
+        size, per_epoch, order = self.config.batch_size, self.items // self.config.batch_size, None
         for iteration in range(self.start, self.config.iterations):
             epoch, batch = divmod(iteration, per_epoch)
             if order is None or batch == 0:
-                order = torch.randperm(self.length, generator=generator_for(self.config.seed, epoch, 1))
+                first = epoch % self.epochs * self.items
+                order = first + torch.randperm(self.items, generator=generator_for(self.config.seed, epoch, 1))
             yield self.share(order[batch * size : (batch + 1) * size]).tolist()
 
 

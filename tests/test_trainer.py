@@ -17,11 +17,13 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 from media import full_disk
 from torch import Tensor
 
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TrainStep, TwoStage, UserError, train
-from lgcvd.data import Shards, Windows
+from lgcvd.data import Shards, Windows, different_items
 from lgcvd.objective import Share
 from lgcvd.shards import Recording, write_shard
 from lgcvd.trainer import Batches, accelerator_for, checkpoints, learning_rate, read_checkpoint
@@ -311,6 +313,35 @@ def test_processes_take_different_clips():
     config = TrainConfig(iterations=3, batch_size=4)
     for whole, *parts in zip(Batches(13, config), *(Batches(13, config, 0, Share(r, 2)) for r in (0, 1)), strict=True):
         assert parts == [whole[::2], whole[1::2]]
+
+
+@given(windows=st.integers(1, 40), batch=st.sampled_from([2, 4, 8]))
+def test_no_two_processes_see_the_same_window(windows: int, batch: int):
+    """Though every window comes up again and again; where there are fewer than a batch holds, they must."""
+    frames = np.arange(windows + 1, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2)
+    data = Windows(InMemory(frames), 2, draws=500, flip=True)
+    config, seen = TrainConfig(iterations=60, batch_size=batch), []
+    assert data.windows == windows
+    shares = [Batches(len(data), config, 0, Share(rank, 2), different_items(data)) for rank in (0, 1)]
+    for parts in zip(*shares, strict=True):
+        shown = [int(data[index][0, 0, 0, 0]) for part in parts for index in part]
+        assert len(shown) == batch
+        assert len({*shown}) == batch or windows < batch
+        seen += shown
+    if windows % batch == 0:
+        assert sorted(seen[:windows]) == [*range(windows)]  # an epoch shows all of them
+
+
+class InMemory:
+    """One video."""
+
+    split, names, fps, skipped, notes = "", ["video"], [None], (), ()
+
+    def __init__(self, frames: np.ndarray):
+        self.frames, self.lengths, self.shape = frames, [len(frames)], frames.shape[1:]
+
+    def read(self, video: int, window: range) -> np.ndarray:
+        return self.frames[window.start : window.stop : window.step]
 
 
 def test_batches_in_parts_train_what_whole_ones_do():
