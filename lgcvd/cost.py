@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,21 +107,19 @@ def device_memory(device: torch.device) -> int:
 
 
 @contextmanager
-def told_when_too_large(
-    model_config: ModelConfig, config: TrainConfig, device: torch.device, processes: int
-) -> Iterator[None]:
-    """Running out of memory becomes a ``UserError`` that says what to lower, and by how much."""
+def told_when_too_large(sentence: Callable[[], str]) -> Iterator[None]:
+    """Running out of memory becomes a ``UserError`` with this ``sentence``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         words = str(error).lower()
         if isinstance(error, RuntimeError) and "out of memory" not in words and "allocate memory" not in words:
             raise
-        raise UserError(too_large(model_config, config, device_memory(device), processes)) from error
+        raise UserError(sentence()) from error
 
 
 def too_large(model_config: ModelConfig, config: TrainConfig, memory: int, processes: int = 1) -> str:
-    """A sentence on how to fit a training into ``memory`` bytes a process, where it did not."""
+    """How to fit a training into ``memory`` bytes a process where it did not: what to lower, and by how much."""
     cost = cost_of(model_config, config)
     clips = config.batch_size // processes
     # what ran out of memory needs at least twice the parts, whatever the estimate says

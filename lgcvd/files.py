@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lgcvd.errors import UserError
 
@@ -85,6 +88,31 @@ def draft_folder(folder: Path) -> Iterator[Path]:
             folder.mkdir(exist_ok=True)
             for file in part.iterdir():
                 os.replace(file, folder / file.name)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Delete what a kill has left in ``folder`` of drafts: to be called where nobody else is writing there."""
+    for left in folder.glob(".*"):
+        if re.fullmatch(r"\..+-[0-9a-z_]{8}(\.\w+)?", left.name):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raise ``UserError`` where another program is doing this with ``folder``; a kill ends it, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".lock"
+    try:
+        held = FileLock(lock).acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another run is writing {folder}: wait for its end, or take another folder.") from error
+    with held:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+                folder.rmdir()  # where nothing came of it
 
 
 def write_json(path: Path, content: object) -> None:

@@ -21,9 +21,10 @@ from lgcvd import pictures, video
 from lgcvd.checkpoints import save
 from lgcvd.config import TrainConfig
 from lgcvd.context import LAYOUTS, TaskMix
+from lgcvd.cost import told_when_too_large
 from lgcvd.data import remarks
 from lgcvd.errors import UserError
-from lgcvd.files import draft, write_json
+from lgcvd.files import clear_drafts, draft, write_json
 from lgcvd.machine import describe_machine, git_revision
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import STAGES, Denoising
@@ -76,6 +77,10 @@ class Validation:
         observed = truth[:, :k].to(model.device)
         predicted = predict(model, observed, truth.shape[1] - k, generator=generator_for(0)).cpu()
         return list(zip(truth, predicted, strict=True))
+
+    def too_large(self) -> str:
+        """What to do where looking at the clips takes more memory than there is."""
+        return f"out of memory: {len(self.clips)} clips are looked at at once: lower validation_clips."
 
 
 def spread(data: Dataset, clips: int) -> Tensor:
@@ -170,6 +175,8 @@ class _Record:
     def _begin(self, step: TrainStep) -> None:
         reached = step.iteration - 1
         self.folder.mkdir(parents=True, exist_ok=True)
+        for place in (self.folder, self.folder / "samples"):
+            clear_drafts(place)
         settings = settings_of(step.model.config, self.config, self.data)
         write_json(self.folder / "config.json", settings)
         with (self.folder / "commands.txt").open("a") as file:
@@ -210,7 +217,8 @@ class _Record:
         started = time.monotonic()
         told = ", ".join(f"{stage} {loss:.4f}" for stage, loss in step.losses.items())
         if self.validation:
-            losses = self.validation.losses(step.model)
+            with told_when_too_large(self.validation.too_large):
+                losses = self.validation.losses(step.model)
             with (self.folder / "validation.csv").open("a") as file:
                 for (task, stage, t), loss in losses.items():
                     file.write(f"{step.iteration},{task},{stage},{t},{loss:.6g}\n")
@@ -218,7 +226,9 @@ class _Record:
                         self.board.add_scalar(f"validation {task}/{stage}, t = {t}", loss, step.iteration)
             told += f", validation {sum(losses.values()) / len(losses):.4f}"
             if "predict" in step.model.abilities:
-                self._show(self.validation.samples(step.model), step)
+                with told_when_too_large(self.validation.too_large):
+                    samples = self.validation.samples(step.model)
+                self._show(samples, step)
         self._draw()
         self.log(f"iteration {step.iteration}: {told}")
         self.since += time.monotonic() - started  # throughput is the training's alone

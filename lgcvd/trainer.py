@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from lgcvd.checkpoints import compile_networks, read_torch_file
 from lgcvd.config import ModelConfig, TrainConfig
 from lgcvd.context import TaskMix
-from lgcvd.cost import told_when_too_large
+from lgcvd.cost import device_memory, told_when_too_large, too_large
 from lgcvd.data import described, different_items, videos_told_apart
 from lgcvd.errors import UserError
-from lgcvd.files import draft
+from lgcvd.files import clear_drafts, draft
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.paths import learn_paths
@@ -104,14 +105,20 @@ def train(
     parts = [Share(share.rank + share.of * part, share.of * config.accumulate) for part in range(config.accumulate)]
     objective = objective or objective_of(config)
     model.about = replace(model.about, tasks=config.tasks.trained)
-    model.to(accelerator.device).train()
+    where = accelerator.device
+    fits = partial(
+        told_when_too_large, lambda: too_large(model.config, config, device_memory(where), accelerator.num_processes)
+    )
+    with fits():
+        model.to(where).train()
     learn_paths_first(model, data, config, folder, progress=accelerator.is_main_process)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=(0.9, config.beta2), fused=True)
-    run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
-    ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema)).eval()  # dropout is for what learns
+    with fits():
+        run_stage, optimizer = accelerator.prepare(_Stage(model), optimizer)  # sends the first process's weights around
+        ema = AveragedModel(model, multi_avg_fn=_warmed_ema(config.ema)).eval()  # dropout is for what learns
     state = _State(model, ema, optimizer, accelerator.scaler, settings_of(model.config, config, data))
     start = state.load(Path(folder)) if folder else 0
-    if accelerator.reduce(torch.tensor(float(start), device=accelerator.device), "mean") != start:
+    if accelerator.reduce(torch.tensor(float(start), device=where), "mean") != start:
         raise UserError(
             f"the processes do not see the same checkpoints in {folder}: put it where all of them can read."
         )
@@ -125,23 +132,20 @@ def train(
         batch_sampler=Batches(len(data), config, start, share, different_items(data)),
         num_workers=workers,
         generator=generator_for(config.seed),  # else it would draw from the caller's random numbers
-        pin_memory=accelerator.device.type == "cuda",
+        pin_memory=where.type == "cuda",
     )
     for iteration, clip in enumerate(_with_plain_errors(loader), start + 1):
         rate = learning_rate(config, iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        clip = from_uint8(clip.to(accelerator.device, non_blocking=True))
         stages = 1 if iteration <= config.single_stage else None
-        micro = [
-            islice(objective(model, clip[part :: len(parts)], generator_for(config.seed, iteration), their), stages)
-            for part, their in enumerate(parts)
-        ]
         losses, task_losses, norms = {}, {}, {}
-        with (
-            told_when_too_large(model.config, config, accelerator.device, share.of),
-            global_seed(accelerator.device, config.seed, iteration, share.rank),
-        ):
+        with fits(), global_seed(where, config.seed, iteration, share.rank):
+            clip = from_uint8(clip.to(where, non_blocking=True))
+            micro = [
+                islice(objective(model, clip[part :: len(parts)], generator_for(config.seed, iteration), their), stages)
+                for part, their in enumerate(parts)
+            ]
             for stage, loss, of_tasks in _stages(accelerator, run_stage, optimizer, micro):
                 losses[stage] = loss
                 task_losses |= {(stage, task): value for task, value in of_tasks.items()}
@@ -344,8 +348,7 @@ class _State:
             "scaler": self.scaler.state_dict() if self.scaler else {},
             "config": self.config,
         }
-        for left in path.parent.glob(".*.pt"):  # by a kill in the middle of writing
-            left.unlink()
+        clear_drafts(path.parent)
         with draft(path) as part:  # a reader sees a whole checkpoint or none, never half of one
             try:
                 torch.save(state, part)

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 import lgcvd
 from lgcvd import pictures, video
 from lgcvd.__main__ import main
+from lgcvd.files import alone_in
 from lgcvd.models import build
 from lgcvd.run_folder import _Record
 from lgcvd.shards import Recording, write_shard
@@ -552,6 +553,23 @@ def test_a_dry_run_tells_the_cost_and_leaves_nothing(tmp_path: Path, capsys: pyt
     for words in ("GFLOP an iteration (stage1 ", "GB and 2 clips of ", "10 timed", "to the end:  about 0:00:0"):
         assert words in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_needs_no_data(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Of a model in colour, which cannot be trained on the digits that are there without data."""
+    small = ["--model.dim", "16", "--train.batch-size", "1", "--device", "cpu"]
+    command = ["train", "robot-64", "--folder", str(tmp_path / "run"), *small]
+    assert main([*command, "--dry-run"]) == 0
+    assert "10 timed" in capsys.readouterr().out
+    assert main(command) == 2
+    assert "the digits are gray" in sentence(capsys)
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    with alone_in(tmp_path / "run"):
+        assert train(tmp_path / "run") == 2
+    assert "another run is writing" in sentence(capsys)
+    assert train(tmp_path / "run") == 0
 
 
 def test_what_cannot_be_trained_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lgcvd import UserError
-from lgcvd.files import check_place, draft, draft_folder, natural_order, write_json
+from lgcvd.files import alone_in, check_place, clear_drafts, draft, draft_folder, natural_order, write_json
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,32 @@ def test_what_cannot_be_written_in_the_middle_is_told(tmp_path: Path, drafted, e
 def test_names_are_in_the_order_that_a_person_expects():
     names = ["frame 10.png", "frame 2.png", "frame 1b.png", "frame 1.png"]
     assert sorted(names, key=natural_order) == ["frame 1.png", "frame 1b.png", "frame 2.png", "frame 10.png"]
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path: Path):
+    with alone_in(tmp_path / "run"):
+        with pytest.raises(UserError, match=r"another run is writing .*run: wait"), alone_in(tmp_path / "run"):
+            pytest.fail("it should not have come this far")
+        (tmp_path / "run" / "losses.csv").touch()
+    with alone_in(tmp_path / "run"):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["losses.csv"]
+
+
+def test_a_folder_that_nothing_was_written_to_is_gone_again(tmp_path: Path):
+    with pytest.raises(UserError, match="refused"), alone_in(tmp_path / "run"):
+        raise UserError("refused")
+    assert not (tmp_path / "run").exists()
+
+
+def test_drafts_are_cleared_and_nothing_else(tmp_path: Path):
+    kept = {".pre-commit-config.yaml", ".gitignore", "losses.csv", "model", ".a-b", "samples-12345678.png"}
+    for name in kept:
+        (tmp_path / name).touch()
+    with draft(tmp_path / "curves.png") as part, draft_folder(tmp_path / "models") as parts:
+        for path in (part, parts / "config.json"):
+            path.touch()
+        shutil.copy(part, part.with_suffix(".gif"))  # which nobody will clear after a kill
+        shutil.copytree(parts, parts.with_name(f".model-{parts.name[-8:]}"))
+    clear_drafts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "curves.png", "models"}

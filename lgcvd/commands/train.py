@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,11 +21,12 @@ from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals,
 from lgcvd.cost import GB, cost_of, device_memory
 from lgcvd.data import GENERATED
 from lgcvd.errors import UserError
-from lgcvd.files import check_place
+from lgcvd.files import alone_in, check_place
 from lgcvd.models import About, VideoDenoiser, build
 from lgcvd.objective import objective_of
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.run_folder import Validation, watch
+from lgcvd.seeds import generator_for
 from lgcvd.settings import differences
 from lgcvd.trainer import (
     TrainStep,
@@ -35,6 +37,9 @@ from lgcvd.trainer import (
     learn_paths_first,
     train,
 )
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 DIGITS = "moving digits, made on the fly from MNIST (LeCun, Cortes and Burges)"
 DRY_ITERATIONS, DRY_SECONDS = 10, 120
@@ -69,7 +74,8 @@ class Train(OfTraining):
     device: Device = "auto"
     """Where to compute; ``accelerate launch`` and ``torchrun`` start several processes."""
     dry_run: bool = False
-    """Tell what the training would cost, after ten iterations that are thrown away; write nothing."""
+    """Tell what the training would cost, after ten iterations that are thrown away; write nothing. Without --data they
+    see noise."""
 
     def run(self) -> int:
         if self.minutes is not None and not self.minutes > 0:
@@ -89,20 +95,18 @@ class Train(OfTraining):
         model = build(self.model)
         if self.init:
             self._take_weights(model)
-        data = self.training_clips()
+        data = self._noise() if self.dry_run and self.data == OfTraining.data else self.training_clips()
         if accelerator.is_main_process:
             tell(data)
         self.model.check_width()
         if self.dry_run:
             return self._tell_cost(model, data, accelerator)
-        validation = self._validation() if accelerator.is_main_process else None
-        model.to(accelerator.device)
-        # ``train`` would do it, too, but here Ctrl-C ends it at once
-        learn_paths_first(model, data, self.train, self.folder, progress=accelerator.is_main_process)
-        steps = train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
-        if accelerator.is_main_process:
+        if not accelerator.is_main_process:
+            return self._follow(self._steps(model, data, accelerator), main=False)
+        validation = self._validation()
+        with alone_in(self.folder):
             steps = watch(
-                steps,
+                self._steps(model, data, accelerator),
                 self.folder,
                 self.train,
                 validation=validation,
@@ -110,7 +114,13 @@ class Train(OfTraining):
                 about=self._about(),
                 data=data,
             )
-        return self._follow(steps, accelerator.is_main_process)
+            return self._follow(steps, main=True)
+
+    def _steps(self, model: VideoDenoiser, data: Dataset, accelerator: Accelerator) -> Iterator[TrainStep]:
+        model.to(accelerator.device)
+        # ``train`` would do it, too, but here Ctrl-C ends it at once
+        learn_paths_first(model, data, self.train, self.folder, progress=accelerator.is_main_process)
+        return train(model, data, self.train, folder=self.folder, workers=self.workers, accelerator=accelerator)
 
     def _follow(self, steps: Iterator[TrainStep], main: bool) -> int:
         """Iterate, with a bar, until the end, a signal or the time limit."""
@@ -137,7 +147,13 @@ class Train(OfTraining):
             print("run the same command again to go on")
         return 128 + received[0] if received else 0
 
-    def _tell_cost(self, model: VideoDenoiser, data: Dataset, accelerator) -> int:
+    def _noise(self) -> Tensor:
+        """Clips enough for a batch, for whoever asks for the cost before there are data."""
+        frames, (height, width, channels) = objective_of(self.train).clip_frames(self.model), self.model.frame_shape
+        shape = (self.train.batch_size, frames, channels, height, width)
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator_for(0))
+
+    def _tell_cost(self, model: VideoDenoiser, data: Dataset, accelerator: Accelerator) -> int:
         """The dry run."""
         cost, config, main = cost_of(self.model, self.train), self.train, accelerator.is_main_process
         clips = config.batch_size // (accelerator.num_processes * config.accumulate)
