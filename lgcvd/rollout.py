@@ -51,6 +51,12 @@ class Window:
         return ((self.index - 1) * self.steps + self.step) / (self.windows * self.steps)
 
 
+def check_new_frames(number: int | None) -> None:
+    """Raise ``UserError`` for a number of new frames that no rollout makes: to be called before long work."""
+    if number is None or not 1 <= number <= MAX_FRAMES:
+        raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {number}.")
+
+
 # ------------------------------------------------------------------------------------------------------ global context
 
 Memory = Callable[[Tensor, Callable[[], Tensor], int, float], Tensor]
@@ -231,8 +237,7 @@ def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] 
         num_frames = len(given) - count
     elif task == "reconstruct":
         num_frames = count
-    if num_frames is None or not 1 <= num_frames <= MAX_FRAMES:
-        raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {num_frames}.")
+    check_new_frames(num_frames)
     return tuple(TASKS[task].known(count, num_frames)) if known is None else given
 
 

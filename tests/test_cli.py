@@ -568,6 +568,7 @@ def test_what_cannot_be_trained_is_told_before_anything_else(tmp_path: Path, cap
     for options, words in (
         (["--workers", "-1"], "workers must not"),
         (["--dry-run", "--model.dim", "4"], "too narrow"),
+        (["--model.kind", "mcvd-concat"], "this objective denoises 8 frames and a mcvd-concat model 6"),
     ):
         assert train(tmp_path / "run", *options) == 2
         told = capsys.readouterr()
@@ -622,6 +623,14 @@ def test_variants_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "memory_decay: 0.25 there" in err
     assert main(ablate) == 2
     assert "either in iterations or in minutes" in sentence(capsys)
+    for option, words in (
+        (["--frames", "2000"], "number of new frames must be between 1 and 1000, not 2000"),
+        (["--variants"], "--variants wants at least one, and each only once"),
+        (["--variants", "whole", "whole"], "--variants wants at least one, and each only once"),
+        (["--seeds", "1", "1"], "--seeds wants at least one, and each only once"),
+    ):
+        assert main([*ablate, "--iterations", "2", *option]) == 2
+        assert words in sentence(capsys)
     assert main(["ablate", "tin"]) == 2
     assert "did you mean tiny?" in sentence(capsys)
 
