@@ -254,7 +254,7 @@ def able(tiny_model, tmp_path: Path) -> str:
         ("generate", ["--frames", "3"], 3, set()),
         ("animate", ["--frames", "3"], 4, {0}),
         ("reconstruct", ["--level", "0.1"], 8, set()),
-        ("reconstruct", ["--level", "0.1", "--back", "inversion"], 8, set()),
+        ("reconstruct", ["--level", "0.1", "--back", "inversion", "--back-steps", "3"], 8, set()),
     ],
 )
 def test_every_task_has_its_verb(
@@ -308,6 +308,8 @@ def test_many_futures_and_what_the_memory_was_read_for(able: str, clip: Path, tm
         ("interpolate", ["--frames", "0"], "number of new frames"),
         ("interpolate", ["--frames", "9"], "2 are needed|and 11 are needed"),
         ("reconstruct", ["--level", "2"], "level of noise"),
+        ("reconstruct", ["--back-steps", "3"], "leave back_steps out, or choose back inversion"),
+        ("reconstruct", ["--back", "inversion", "--back-steps", "0"], "steps back must be at least 1, not 0"),
         ("reconstruct", ["--frames", "4"], "number of frames must be at least 8, not 4"),
         ("interpolate", ["--frames", "5000"], "number of new frames must be between 1 and 997, not 5000"),
         ("predict", ["--attention", "a.png", "--memory-guidance", "2"], "leave the guidance out"),
