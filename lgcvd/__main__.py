@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Union
@@ -35,6 +35,9 @@ OF_PRESETS: dict[str, tuple[type[OfTraining], Path]] = {
     "ablate": (Ablate, Path("runs/ablation")),
 }
 """Verbs with a preset behind them, and where they work unless someone says where."""
+
+ELSEWHERE = {"lr": "rate", "epochs": "iterations", "fp16": "float16", "bf16": "bfloat16"}
+"""What others call it -> what it is called here."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,8 +98,8 @@ def _parse(argv: list[str]):
             cause = cause.__context__
         if cause:
             raise cause from None
-        if stop.code and (text := _sentence(messages.getvalue(), help_of)):
-            raise UserError(text) from None
+        if stop.code and (text := _unknown(argv, chosen) or _sentence(messages.getvalue())):
+            raise UserError(f"{text}: {help_of} tells all options.") from None
         sys.stderr.write(messages.getvalue())
         raise
 
@@ -123,16 +126,37 @@ def _check_name(given: list[str], names: Collection[str], what: str) -> None:
         raise UserError(f"give a {what}: there are {', '.join(names)}.")
     for name in given:
         if name not in names and not name.startswith("-"):
-            near = get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+            near = _nearest(name, names)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}."
             raise UserError(f"there is no {what} {name!r}: {hint}")
 
 
-def _sentence(box: str, help_of: str) -> str:
-    """What tyro tells in a box of several paragraphs, as one sentence; empty if it is no such box.
+def _nearest(name: str, names: Collection[str]) -> str | None:
+    """The one of ``names`` that ``name`` is likely to mean."""
+    name = re.sub(r"[a-z0-9]+$", lambda last: ELSEWHERE.get(last[0], last[0]), name)
+    parts = [known for known in names if known.endswith(f".{name.lstrip('-')}")]  # --rate of --train.rate
+    return next(iter(parts or get_close_matches(name, names, 1, 0.7)), None)
 
-    ``help_of``: the command that tells the options.
-    """
+
+def _hint(name: str, names: Collection[str]) -> str:
+    near = _nearest(name, names)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def _unknown(argv: list[str], chosen: list[str]) -> str:
+    """Which options of ``argv`` the ``chosen`` verb does not have, each with the nearest that it has; may be empty."""
+    told = io.StringIO()
+    with redirect_stdout(told), suppress(SystemExit):
+        _parse([*chosen, "--help"])
+    names = re.findall(r"--[a-z][\w.-]*", told.getvalue())
+    groups = sorted({re.sub(r"\.[^.]+$", ".*", name) for name in names if "." in name})
+    given = [word.partition("=")[0] for word in argv if re.match(r"--\w", word)]
+    wrong = [f"no {name}{_hint(name, names + groups)}" for name in given if name.replace("_", "-") not in names]
+    return f"there is {' and '.join(wrong)}" if wrong else ""
+
+
+def _sentence(box: str) -> str:
+    """What tyro tells in a box of several paragraphs, as one sentence; empty if it is no such box."""
     plain = re.sub(r"\x1b\[[0-9;]*m|\[/?bold\]", "", box)
     paragraphs: list[list[str]] = [[]]
     for row in re.findall(r"^(?:│ |  )(.*?)[ │]*$", plain, re.MULTILINE):  # without UTF-8, the box has no sides
@@ -144,37 +168,24 @@ def _sentence(box: str, help_of: str) -> str:
     if not what:
         return ""
     if what.startswith("Missing from"):
-        what = f"{' and '.join(_options(paragraphs[0]))} must be given"
+        options = [row.strip() for row in paragraphs[0] if re.match(r" {4}[^ \[]", row)]  # what tells of them is deeper
+        what = f"{' and '.join(dict.fromkeys(options))} must be given"
     elif what.startswith("Unrecognized"):
         _, _, wrong = what.partition(": ")
         names = re.findall(r"(?<!\S)-[^ ,]+", wrong)  # not what is behind them
         what = f"there is no {' and no '.join(names)}" if names else f"{wrong} is more than it takes"
-        ours = [[name for name, told in _options(rows).items() if f"in {help_of}" in told] for rows in paragraphs[1:]]
-        near = [found[0] for found in ours if found]
-        what += f" (did you mean {' and '.join(near)}?)" if near else ""
     else:
         what, _, _ = what.partition(". Got errors")  # of every type that was tried
         what = re.sub(r"no type matching (\w+) could be instantiated from \['(.*)'\]", r"'\2' is no \1", what)
         what = what[0].lower() + what[1:].rstrip(".").replace("'. Expected", "': expected")
-        what = re.sub(r"expected one of \((.*?)\)", _choices, what)
-    return f"{what}: {help_of} tells all options."
+        what = re.sub(r"(invalid choice '(.*?)'.*)expected one of \((.*?)\)", _choices, what)
+    return what
 
 
 def _choices(told: re.Match) -> str:
     """The names that an option takes, always in the same order; "None" is none that one can write."""
-    names = {name.strip(" '") for name in told[1].split(",")} - {"None", ""}
-    return f"expected one of {', '.join(sorted(names))}"
-
-
-def _options(rows: list[str]) -> dict[str, list[str]]:
-    """Options that a paragraph names, each with what it tells of them: that has a deeper indent."""
-    options: dict[str, list[str]] = {}
-    for row in rows:
-        if re.match(r" {4}[^ \[]", row):
-            options.setdefault(row.strip(), [])
-        elif options:
-            options[next(reversed(options))].append(row.strip())
-    return options
+    names = sorted({name.strip(" '") for name in told[3].split(",")} - {"None", ""})
+    return f"{told[1]}expected one of {', '.join(names)}{_hint(told[2], names)}"
 
 
 def _version() -> str:

@@ -27,8 +27,9 @@ from lgcvd.machine import describe_machine
 from lgcvd.measures import MEASURES, PAIRWISE
 from lgcvd.metrics import of_frames
 from lgcvd.models import VideoDenoiser, build
+from lgcvd.objective import objective_of
 from lgcvd.reports import markdown_table, panels
-from lgcvd.rollout import predict
+from lgcvd.rollout import check_new_frames, predict
 from lgcvd.run_folder import watch
 from lgcvd.seeds import generator_for
 from lgcvd.settings import differences, filled
@@ -165,6 +166,11 @@ def ablate(
     """
     if not preset.train.tasks.prediction:
         raise UserError("variants are compared by what they predict: give prediction a share of the tasks.")
+    k = preset.model.context_frames
+    check_new_frames(held_out.shape[1] - k)
+    for name in names:
+        variant = VARIANTS[name].change(preset)
+        objective_of(variant.train).clip_frames(variant.model)  # refuses what does not fit
     folder = Path(folder)
     preset = replace(preset, train=budget.of(preset.train))
     settings = {
@@ -177,7 +183,7 @@ def ablate(
         "measures": list(PAIRWISE),
     }
     _same_settings(folder / "settings.json", settings)
-    truth, k = from_uint8(held_out), preset.model.context_frames
+    truth = from_uint8(held_out)
     scores: dict[str, list[Score]] = {}
     trained: dict[Preset, Path] = {}
     trainings = [(seed, name) for seed in seeds for name in names]

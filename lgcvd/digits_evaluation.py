@@ -23,7 +23,7 @@ from lgcvd.pictures import filmstrip, write_image
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.protocols import SAMPLING
 from lgcvd.reports import markdown_table, panels
-from lgcvd.rollout import rollout
+from lgcvd.rollout import check_new_frames, rollout
 from lgcvd.sampling import Sampling
 from lgcvd.seeds import checked_seed
 from lgcvd.statistics import mean_with_interval
@@ -184,9 +184,9 @@ def evaluate_digits(
             f"this model works on {size[0]}x{size[1]} pixels with {model.config.channels} channels: moving digits "
             f"need a gray model of {CANVAS}x{CANVAS} pixels, or of a square that divides it."
         )
-    for what, number in (("clips", clips), ("new frames", frames)):
-        if number < 1:
-            raise UserError(f"the number of {what} must be at least 1, not {number}.")
+    if clips < 1:
+        raise UserError(f"the number of clips must be at least 1, not {clips}.")
+    check_new_frames(frames)
     seen = model.context_frames
     data = MovingDigits(split=split, length=clips, frames=seen + frames, image_size=size[0], motion="reflect")
     scenes = [data.clip_and_labels(i) for i in range(clips)]

@@ -96,6 +96,16 @@ def rounds(first: int, last: int) -> list[int]:
     return halved
 
 
+def check(model: VideoDenoiser, config: TrainConfig) -> None:
+    """Raise ``UserError`` for a model that cannot be distilled, and for settings that distillation has no use for."""
+    if not model.makes_whole_clips:
+        raise UserError(f"models of the kind {model.config.kind} cannot be distilled, only those of the kind lgcvd.")
+    for name in ("objective", "times"):
+        usual = getattr(TrainConfig, name)
+        if getattr(config, name) != usual:
+            raise UserError(f"distillation has an objective and time steps of its own: leave {name} at {usual}.")
+
+
 def distill(
     model: VideoDenoiser,
     data: Dataset,
@@ -113,10 +123,9 @@ def distill(
     lives in a folder of its own there, ``16`` and so on, from which a broken run goes on; a finished round leaves
     ``model`` in it. Closing the generator saves too. Of the tasks of ``config`` those are trained that ``model`` knows.
 
-    Raises ``UserError`` for MCVD's models, for steps that cannot be halved, and if no task is left.
+    Raises ``UserError`` for what ``check`` refuses, for steps that cannot be halved, and if no task is left.
     """
-    if not model.makes_whole_clips:
-        raise UserError(f"models of the kind {model.config.kind} cannot be distilled, only those of the kind lgcvd.")
+    check(model, config)
     config = replace(config, tasks=config.tasks.only(model.about.tasks))
     teacher = model
     for steps in rounds(first, last):
@@ -128,7 +137,9 @@ def distill(
         student = deepcopy(teacher).requires_grad_(True)
         if student.encoder:
             student.encoder.requires_grad_(False)
-        objective = HalfTheSteps(config.tasks, DISTANCES[config.loss], teacher=teacher, steps=steps)
+        objective = HalfTheSteps(
+            config.tasks, DISTANCES[config.loss], estimate_level=config.estimate_level, teacher=teacher, steps=steps
+        )
         for step in train(student, data, config, objective=objective, folder=home, workers=workers):
             done = step.iteration == config.iterations
             if done:

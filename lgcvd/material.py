@@ -148,11 +148,18 @@ def reconstruct(
     frames: int,
     level: float,
     back: str = "noise",
+    back_steps: int | None = None,
     start: int = 0,
     fps: float | None = None,
 ) -> Material:
-    """Up to ``frames`` frames of the clip, and the way ``back``, "noise" or "inversion", to a ``level`` of noise."""
-    begin = (Inverted if back == "inversion" else Noised)(level)
+    """Up to ``frames`` frames of the clip, and the way ``back``, "noise" or "inversion", to a ``level`` of noise.
+
+    ``back_steps`` are those of the inversion; left out, ``Inverted`` has its own number.
+    """
+    if back != "inversion" and back_steps is not None:
+        raise UserError("only inversion goes back step by step: leave back_steps out, or choose back inversion.")
+    steps = {} if back_steps is None else {"steps": back_steps}
+    begin = Inverted(level, **steps) if back == "inversion" else Noised(level)
     seen = _read(model, clip, frames, model.config.clip_frames, start, fps)
     options = {"task": "reconstruct", "start": begin}
     return Material(seen.frames, options, seen.frames, seen.fps, seen.note, seen.more)

@@ -127,7 +127,7 @@ class Objective(Protocol):
 
     @abstractmethod
     def clip_frames(self, config: ModelConfig) -> int:
-        """Length of a training clip."""
+        """Length of a training clip; ``UserError`` for a model that cannot be trained so."""
 
     @abstractmethod
     def __call__(
@@ -170,11 +170,6 @@ class Denoising(Objective):
         self, model: VideoDenoiser, x0: Tensor, context: Context, generator: torch.Generator, share: Share
     ) -> Denoised:
         """Denoise ``x0`` from a random time step."""
-        if x0.shape[1] != model.output_frames:
-            raise UserError(
-                f"this objective denoises {x0.shape[1]} frames and a {model.config.kind} model {model.output_frames}: "
-                "MCVD is trained with block_masking, LGC-VD with two_stage or single_stage."
-            )
         schedule = model.schedule
         t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
         noise = share.noise(x0, generator)
@@ -185,12 +180,22 @@ class Denoising(Objective):
         return Denoised(loss, schedule.x0(x_t, velocity, t), t)
 
 
+def _check_denoised(config: ModelConfig, frames: int) -> None:
+    """Raise ``UserError`` unless the model denoises so many frames together."""
+    if config.output_frames != frames:
+        raise UserError(
+            f"this objective denoises {frames} frames and a {config.kind} model {config.output_frames}: "
+            "MCVD is trained with block_masking, LGC-VD with two_stage or single_stage."
+        )
+
+
 @dataclass(frozen=True)
 class OverlappingClips(Denoising):
     """Objectives for LGC-VD, whose training clips are two windows that overlap by K frames."""
 
     def clip_frames(self, config: ModelConfig) -> int:
         """Length of a training clip: two windows that overlap by K."""
+        _check_denoised(config, config.clip_frames)
         return 2 * config.clip_frames - config.context_frames
 
     def _windows(self, model: VideoDenoiser, clip: Tensor) -> tuple[Tensor, Tensor]:
@@ -291,6 +296,7 @@ class BlockMasking(Denoising):
 
     def clip_frames(self, config: ModelConfig) -> int:
         """K past frames, N new ones, and the future ones that the model knows."""
+        _check_denoised(config, config.new_frames)
         return config.clip_frames + config.future_frames
 
     def __call__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
@@ -14,7 +14,7 @@ from lgcvd.context import ABSENT_FRAME, TASKS, Context, trained_by
 from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.plan import Place, plan, reconstruction
-from lgcvd.sampling import Generators, Known, Sampling, invert, randn, sample
+from lgcvd.sampling import DenoisingStep, Generators, Known, Sampling, invert, randn, sample, spaced
 
 MAX_FRAMES = 1000
 """More new frames than this are refused: a typing error should not run for a day."""
@@ -22,7 +22,7 @@ MAX_FRAMES = 1000
 
 @dataclass(frozen=True)
 class Window:
-    """How far a rollout has come. ``index`` counts windows from 1, ``step`` denoising steps of this window."""
+    """How far a rollout has come. ``index`` counts windows from 1, ``step`` the window's steps, those back included."""
 
     index: int
     windows: int
@@ -47,8 +47,14 @@ class Window:
 
     @property
     def fraction(self) -> float:
-        """Share of the whole rollout's denoising steps that is done, in (0, 1]."""
+        """Share of the whole rollout's steps that is done, in (0, 1]."""
         return ((self.index - 1) * self.steps + self.step) / (self.windows * self.steps)
+
+
+def check_new_frames(number: int | None) -> None:
+    """Raise ``UserError`` for a number of new frames that no rollout makes: to be called before long work."""
+    if number is None or not 1 <= number <= MAX_FRAMES:
+        raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {number}.")
 
 
 # ------------------------------------------------------------------------------------------------------ global context
@@ -69,43 +75,55 @@ clip stays."""
 
 # ----------------------------------------------------------------------------------------------- where a window begins
 
-Start = Callable[[VideoDenoiser, Tensor, Context, Generators], tuple[Tensor, int]]
-"""(model, true frames of a window, context, generator) -> x_t and its time step t, where ``reconstruct`` begins."""
-
 
 @dataclass(frozen=True)
-class _Level:
-    """A share of the diffusion, in (0, 1]: at 1, nothing of a noised clip is left."""
+class Start:
+    """The way back to where ``reconstruct`` begins."""
 
     level: float = 0.5
+    """A share of the diffusion, in (0, 1]: at 1, nothing of a noised clip is left."""
 
     def __post_init__(self) -> None:
         if not 0 < self.level <= 1:
             raise UserError(f"the level of noise must be above 0 and at most 1, not {self.level:g}.")
 
     def time(self, model: VideoDenoiser) -> int:
+        """The time step where it begins."""
         return max(1, round(self.level * model.schedule.steps)) - 1
 
+    def __call__(
+        self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators
+    ) -> Iterator[DenoisingStep]:
+        """The steps back from a window's true frames ``clip``; denoising begins with the last one's ``x_t``.
+
+        Where the model takes none, that is step 0 of 0.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
-class Noised(_Level):
+class Noised(Start):
     """Begin with the clip under noise."""
 
-    def __call__(self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators):
-        t = self.time(model)
-        return model.schedule.add_noise(clip, randn(clip, generator), t), t
+    def __call__(self, model, clip, context, generator):
+        yield DenoisingStep(0, 0, model.schedule.add_noise(clip, randn(clip, generator), self.time(model)), clip)
 
 
 @dataclass(frozen=True)
-class Inverted(_Level):
+class Inverted(Start):
     """Begin with what DDIM, run backwards in ``steps`` steps, makes of the clip: the model's own noise for it."""
 
     steps: int = 100
+    """Steps back; no more are taken than there are time steps up to the level."""
 
-    def __call__(self, model: VideoDenoiser, clip: Tensor, context: Context, generator: Generators):
-        t = self.time(model)
-        way = Sampling(steps=min(self.steps, t + 1), spacing="trailing").timesteps(t + 1)
-        return invert(model, clip, context, way), t
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise UserError(f"the number of steps back must be at least 1, not {self.steps}.")
+
+    def __call__(self, model, clip, context, generator):
+        times = self.time(model) + 1
+        return invert(model, clip, context, spaced("trailing", min(self.steps, times), times))
 
 
 # ---------------------------------------------------------------------------------------------------------- the rollout
@@ -139,8 +157,9 @@ def rollout(
     distilled model has defaults of its own. With a list of generators, one a clip (``seeded``), what becomes of a clip
     does not depend on the others of its batch.
 
-    Yields after every window; with ``every_step`` after every denoising step, so that a caller can show progress and
-    stop within one step. Raises ``UserError`` for what the model was not trained for, and for what cannot be.
+    Yields after every window; with ``every_step`` after every step, those of an inversion too, so that a caller can
+    show progress and stop within one step. Raises ``UserError`` for what the model was not trained for, and for what
+    cannot be.
     """
     config, task = model.config, task or ("predict" if known is None else "infill")
     unknown = options.keys() - {option.name for option in fields(Sampling)}
@@ -149,7 +168,9 @@ def rollout(
     if observed is not None and not observed.is_floating_point():
         raise UserError(f"frames must be floating-point in [-1, 1], not {observed.dtype}: give frames / 127.5 - 1.")
     options = model.about.sampling_for(task) | options
-    Sampling(**options).timesteps(model.schedule.steps)
+    if task == "reconstruct":
+        start = start or Noised()
+    Sampling(**options).timesteps(start.time(model) + 1 if start else model.schedule.steps)
     if memory not in MEMORIES:
         raise UserError(f"there is no memory {memory!r}: choose one of {', '.join(MEMORIES)}.")
     if observed is None:
@@ -160,8 +181,6 @@ def rollout(
     config.check_size(*size)
     given = _given(task, count, num_frames, known)
     places = _places(model, task, given, count)
-    if task == "reconstruct":
-        start = start or Noised()
 
     film = observed.new_full((batch, len(given), channels, *size), ABSENT_FRAME)
     made = torch.tensor(given)
@@ -173,14 +192,15 @@ def rollout(
             remembered = MEMORIES[memory](remembered, partial(model.remember, clip), index - 1, config.memory_decay)
         first = place.start + config.clip_frames - model.output_frames
         context = _context(film, place, remembered)
-        x, level = film.new_empty(batch, model.output_frames, channels, *size), None
-        if start:
-            x, level = start(model, observed[:, first : first + model.output_frames], context, generator)
-        else:
-            x = randn(x, generator)
         new = torch.tensor(place.new) + place.start
         held = _held(film, place, first, model.output_frames) if place.crowded else None
-        for step in sample(model, x, context, known=held, start=level, generator=generator, **options):
+        if start:
+            frames = observed[:, first : first + model.output_frames]
+            steps = _back_and_forth(model, frames, context, start, generator, options)
+        else:
+            noise = randn(film.new_empty(batch, model.output_frames, channels, *size), generator)
+            steps = sample(model, noise, context, known=held, generator=generator, **options)
+        for step in steps:
             last = step.index == step.steps
             clip = (step.x_t if last else step.x0).clamp(-1, 1)
             if last or every_step:
@@ -189,6 +209,18 @@ def rollout(
                 begin, end = int(made.nonzero()[0]), int(made.nonzero()[-1]) + 1
                 video = film[:, begin:end].clone()
                 yield Window(index, len(places), step.index, step.steps, video, begin, given[begin:end], place, clip)
+
+
+def _back_and_forth(
+    model: VideoDenoiser, frames: Tensor, context: Context, start: Start, generator: Generators, options: dict
+) -> Iterator[DenoisingStep]:
+    """The steps of a window from its true ``frames`` to where ``start`` takes them, and of denoising them again."""
+    forth = Sampling(**options).steps
+    for back in start(model, frames, context, generator):
+        if back.index:
+            yield replace(back, steps=back.steps + forth)
+    for step in sample(model, back.x_t, context, start=start.time(model), generator=generator, **options):
+        yield replace(step, index=back.steps + step.index, steps=back.steps + forth)
 
 
 def predict(model: VideoDenoiser, observed: Tensor | None, num_frames: int | None = None, **options: object) -> Tensor:
@@ -231,8 +263,7 @@ def _given(task: str, count: int, num_frames: int | None, known: Sequence[bool] 
         num_frames = len(given) - count
     elif task == "reconstruct":
         num_frames = count
-    if num_frames is None or not 1 <= num_frames <= MAX_FRAMES:
-        raise UserError(f"the number of new frames must be between 1 and {MAX_FRAMES}, not {num_frames}.")
+    check_new_frames(num_frames)
     return tuple(TASKS[task].known(count, num_frames)) if known is None else given
 
 

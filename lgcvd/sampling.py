@@ -346,19 +346,20 @@ def sample(
 
 
 @torch.no_grad()
-def invert(model: VideoDenoiser, clip: Tensor, context: Context, timesteps: list[int]) -> Tensor:
-    """The noise at ``timesteps[0]`` that DDIM turns into ``clip`` (B, output_frames, C, H, W), nearly.
+def invert(model: VideoDenoiser, clip: Tensor, context: Context, timesteps: list[int]) -> Iterator[DenoisingStep]:
+    """Seek the noise at ``timesteps[0]`` that DDIM turns into ``clip`` (B, output_frames, C, H, W), nearly.
 
     The flow of DDIM, walked upwards through the ``timesteps``, given from the highest down (Song et al. 2021, section
-    4.3). Each is asked one step too early, so many small steps invert better than few large ones.
+    4.3). Each is asked one step too early, so many small steps invert better than few large ones. Yields after every
+    step; the last ``x_t`` is the noise.
     """
     solver, context = DDIM(model.schedule, timesteps), model.prepare(context)
     x = clip
-    for s, t in pairwise([CLEAN, *reversed(timesteps)]):
+    for index, (s, t) in enumerate(pairwise([CLEAN, *reversed(timesteps)]), 1):
         asked = max(s, timesteps[-1])
         x0 = model.schedule.x0(x, model(x, _times(asked, x), context), asked)
         x = solver.towards(x0, x, asked, t)
-    return x
+        yield DenoisingStep(index, len(timesteps), x, x0)
 
 
 def _guided(model: VideoDenoiser, context: Context, sampling: Sampling) -> Callable[[Tensor, Tensor], Tensor]:

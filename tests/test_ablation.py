@@ -119,6 +119,16 @@ def test_other_settings_are_refused(compared: Path):
         next(compare(compared, budget=Budget(iterations=4)))
 
 
+def test_what_cannot_be_compared_is_told_before_anything_is_trained(tmp_path: Path):
+    clips = torch.zeros(1, 2 + 1001, 1, SIZE, SIZE, dtype=torch.uint8)
+    with pytest.raises(UserError, match="between 1 and 1000, not 1001"):
+        next(ablate(TINY, NAMES, DATA, clips, tmp_path, Budget(iterations=3)))
+    mcvd = PRESETS["tiny-mcvd-concat"]
+    with pytest.raises(UserError, match="MCVD is trained with block_masking"):
+        next(ablate(mcvd, ("whole", "single-stage"), DATA, clips[:, :4], tmp_path, Budget(iterations=3)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_scores_of_other_clips_are_not_mixed_in(compared: Path, tmp_path: Path):
     def again(clips: Tensor):
         return list(ablate(TINY, NAMES, DATA, clips, folder, Budget(iterations=3)))

@@ -91,7 +91,9 @@ def test_python_m_lgcvd_tells_its_version():
         (["predict"], "CLIP must be given: lgcvd predict --help tells all options."),
         (["evaluate"], "--data STR and --model STR and --out PATH must be given"),
         (["infill", "a"], "--missing [INT [INT ...]] must be given"),
-        (["predict", "a.mp4", "--sped", "9"], "there is no --sped (did you mean --seed INT?): lgcvd predict --help"),
+        (["predict", "a.mp4", "--sped", "9"], "there is no --sped (did you mean --seed?): lgcvd predict --help"),
+        (["predict", "--modle", "x"], "there is no --modle (did you mean --model?): lgcvd predict --help"),
+        (["distill", "--modle=x"], "there is no --modle: lgcvd distill --help"),
         (["predict", "a.mp4", "--clips", "9"], "there is no --clips: lgcvd predict --help tells all options."),
         (["predict", "a", "--steps", "x"], "error parsing --steps: 'x' is no INT"),
         (["predict", "a", "--steps"], "missing value for argument '--steps': expected 1 values"),
@@ -253,7 +255,7 @@ def able(tiny_model, tmp_path: Path) -> str:
         ("generate", ["--frames", "3"], 3, set()),
         ("animate", ["--frames", "3"], 4, {0}),
         ("reconstruct", ["--level", "0.1"], 8, set()),
-        ("reconstruct", ["--level", "0.1", "--back", "inversion"], 8, set()),
+        ("reconstruct", ["--level", "0.1", "--back", "inversion", "--back-steps", "3"], 8, set()),
     ],
 )
 def test_every_task_has_its_verb(
@@ -307,6 +309,8 @@ def test_many_futures_and_what_the_memory_was_read_for(able: str, clip: Path, tm
         ("interpolate", ["--frames", "0"], "number of new frames"),
         ("interpolate", ["--frames", "9"], "2 are needed|and 11 are needed"),
         ("reconstruct", ["--level", "2"], "level of noise"),
+        ("reconstruct", ["--back-steps", "3"], "leave back_steps out, or choose back inversion"),
+        ("reconstruct", ["--back", "inversion", "--back-steps", "0"], "steps back must be at least 1, not 0"),
         ("reconstruct", ["--frames", "4"], "number of frames must be at least 8, not 4"),
         ("interpolate", ["--frames", "5000"], "number of new frames must be between 1 and 997, not 5000"),
         ("predict", ["--attention", "a.png", "--memory-guidance", "2"], "leave the guidance out"),
@@ -529,10 +533,18 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("options", "nearest"),
     [
-        (["--train.iteration", "5"], "--train.iterations INT"),
-        (["--train.losss", "l2"], "--train.loss {l1,l2,noise_l2}"),
-        (["--model.dimm", "16"], "--model.dim INT"),
-        (["--foldr", "x"], "--folder PATH"),
+        (["--train.iteration", "5"], "did you mean --train.iterations?"),
+        (["--train.losss", "l2"], "did you mean --train.loss?"),
+        (["--train.rat", "1"], "did you mean --train.rate?"),
+        (["--train.lr", "1"], "did you mean --train.rate?"),
+        (["--lr", "1"], "did you mean --train.rate?"),
+        (["--epochs", "1"], "did you mean --train.iterations?"),
+        (["--model.dimm", "16"], "did you mean --model.dim?"),
+        (["--modle", "x"], "did you mean --model.*?"),
+        (["--foldr", "x"], "did you mean --folder?"),
+        (["--train.batch_sise", "2"], "did you mean --train.batch-size?"),
+        (["--train.precision", "fp16"], "float16, float32 (did you mean float16?)"),
+        (["--train.precision", "bf16"], "float16, float32 (did you mean bfloat16?)"),
         (["--train.loss", "l3"], "l1, l2"),
         (["--train.rate", "fast"], "could not convert string to float: 'fast'"),
     ],
@@ -576,6 +588,7 @@ def test_what_cannot_be_trained_is_told_before_anything_else(tmp_path: Path, cap
     for options, words in (
         (["--workers", "-1"], "workers must not"),
         (["--dry-run", "--model.dim", "4"], "too narrow"),
+        (["--model.kind", "mcvd-concat"], "this objective denoises 8 frames and a mcvd-concat model 6"),
     ):
         assert train(tmp_path / "run", *options) == 2
         told = capsys.readouterr()
@@ -630,6 +643,14 @@ def test_variants_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "memory_decay: 0.25 there" in err
     assert main(ablate) == 2
     assert "either in iterations or in minutes" in sentence(capsys)
+    for option, words in (
+        (["--frames", "2000"], "number of new frames must be between 1 and 1000, not 2000"),
+        (["--variants"], "--variants wants at least one, and each only once"),
+        (["--variants", "whole", "whole"], "--variants wants at least one, and each only once"),
+        (["--seeds", "1", "1"], "--seeds wants at least one, and each only once"),
+    ):
+        assert main([*ablate, "--iterations", "2", *option]) == 2
+        assert words in sentence(capsys)
     assert main(["ablate", "tin"]) == 2
     assert "did you mean tiny?" in sentence(capsys)
 

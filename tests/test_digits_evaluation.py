@@ -154,9 +154,13 @@ def test_models_of_something_else_are_refused(changes):
         evaluate_digits(LGCVD(config), clips=1, progress=False)
 
 
-@pytest.mark.parametrize("numbers", [{"clips": 0}, {"frames": -3}])
-def test_no_clips_and_no_frames_are_refused(tiny_model, numbers):
-    with pytest.raises(UserError, match="must be at least 1"):
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [({"clips": 0}, "at least 1"), ({"frames": -3}, "between 1 and 1000"), ({"frames": 1001}, "between 1 and 1000")],
+)
+def test_impossible_numbers_of_clips_and_frames_are_refused_before_any_is_made(tiny_model, monkeypatch, numbers, words):
+    monkeypatch.setattr("lgcvd.digits_evaluation.MovingDigits", None)
+    with pytest.raises(UserError, match=words):
         evaluate_digits(tiny_model, progress=False, **numbers)
 
 

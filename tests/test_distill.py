@@ -90,6 +90,13 @@ def test_a_student_learns_with_the_motion_skip_that_it_will_be_sampled_with():
     assert first == losses()
 
 
+def test_a_student_sees_the_estimate_up_to_the_level_of_the_config(tiny_model: LGCVD, monkeypatch):
+    levels = []
+    monkeypatch.setattr(HalfTheSteps, "__call__", lambda self, *_: levels.append(self.estimate_level) or iter(()))
+    next(distill(tiny_model, DATA, replace(TRAIN, estimate_level=0.25), first=2, last=2))
+    assert levels == [0.25]
+
+
 @pytest.mark.slow
 def test_a_student_comes_to_do_in_one_step_what_its_teacher_does_in_two(tiny_model: LGCVD, digits_clip: Tensor):
     tasks = TaskMix(prediction=1, generation=0, interpolation=0, random=0)  # what is asked below
@@ -148,6 +155,9 @@ def test_a_student_knows_what_its_teacher_does(tiny_model: LGCVD):
 def test_what_cannot_be_distilled_is_refused(tiny_model: LGCVD):
     with pytest.raises(UserError, match="kind mcvd-concat cannot be distilled"):
         next(distill(build(PRESETS["tiny-mcvd-concat"].model), DATA, TRAIN))
+    for setting in ({"objective": "single_stage"}, {"times": "high_noise"}):
+        with pytest.raises(UserError, match="an objective and time steps of its own: leave"):
+            next(distill(tiny_model, DATA, replace(TRAIN, **setting)))
     with pytest.raises(UserError, match="between 1 and 1000"):
         next(distill(tiny_model, DATA, TRAIN, first=512, last=512))
 
@@ -161,5 +171,11 @@ def test_distillation_has_its_verb(tiny_model: LGCVD, tmp_path: Path, capsys: py
     assert main(run) == 0
     assert load(tmp_path / "run" / "2" / "model").about.steps == 2
     assert "2/model: takes 2 steps" in capsys.readouterr().out
-    assert main([*run, "--last", "3"]) == 2
-    assert "power of two" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for options, words in (
+        (["--last", "3"], "power of two"),
+        (["--folder", str(tmp_path / "file")], "cannot be written"),
+        (["--train.times", "from_noise"], "leave times at uniform"),
+    ):
+        assert main([*run, *options]) == 2
+        assert words in capsys.readouterr().err

@@ -199,6 +199,30 @@ def test_a_reconstruction_has_every_frame_anew(able_model: LGCVD, digits_clip: T
     assert torch.equal(windows[0].video, windows[1].video[:, :8])
 
 
+def test_an_inversion_can_be_watched_and_stopped_step_by_step(able_model: LGCVD, digits_clip: Tensor):
+    calls, clip = [], digits_clip[:, :13]
+    able_model.unet.register_forward_hook(lambda *_: calls.append(1))
+    options = {"task": "reconstruct", "start": Inverted(0.4, steps=3), "steps": 2}
+    watched = []
+    for n, window in enumerate(rollout(able_model, clip, every_step=True, **options), 1):
+        assert len(calls) == n
+        watched.append(window)
+    assert [(w.index, w.step, w.steps) for w in watched] == [(i, s, 5) for i in (1, 2) for s in range(1, 6)]
+    assert [w.done for w in watched] == ([False] * 4 + [True]) * 2
+    assert [w.fraction for w in watched] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert [w.video.shape[1] for w in watched] == [8] * 5 + [13] * 5
+    windows = list(rollout(able_model, clip, **options))
+    assert all(torch.equal(a.video, b.video) for a, b in zip(windows, watched[4::5], strict=True))
+
+
+def test_more_steps_than_there_are_up_to_the_level_are_refused_before_the_way_back(
+    able_model: LGCVD, digits_clip: Tensor
+):
+    able_model.unet.register_forward_hook(lambda *_: pytest.fail("the model was asked"))
+    with pytest.raises(UserError, match="between 1 and 10"):
+        next(rollout(able_model, digits_clip[:, :8], task="reconstruct", start=Inverted(0.01), steps=11))
+
+
 def test_the_less_noise_the_closer_the_reconstruction(able_model: LGCVD, digits_clip: Tensor):
     clip = digits_clip[:, :8]
     errors = []

@@ -14,6 +14,7 @@ from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals,
 from lgcvd.config import Preset
 from lgcvd.errors import UserError
 from lgcvd.progress import move_to, progress_bar
+from lgcvd.rollout import check_new_frames
 from lgcvd.run_folder import spread
 from lgcvd.seeds import checked_seed
 
@@ -45,11 +46,13 @@ class Ablate(OfTraining):
     """Where to compute."""
 
     def run(self) -> int:
-        for name in ("clips", "frames"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError("--seeds wants at least one seed, and each only once.")
+        if self.clips < 1:
+            raise UserError(f"clips must be at least 1, not {self.clips}.")
+        check_new_frames(self.frames)
+        for name in ("variants", "seeds"):
+            given = getattr(self, name)
+            if not given or len(set(given)) < len(given):
+                raise UserError(f"--{name} wants at least one, and each only once.")
         for seed in self.seeds:
             checked_seed(seed)
         budget, preset = Budget(self.iterations, self.minutes), Preset(self.model, self.train)

@@ -14,8 +14,9 @@ from lgcvd import data
 from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, endless, find_device, stop_signals, tell
 from lgcvd.config import SMALL, TrainConfig
-from lgcvd.distill import distill, rounds
+from lgcvd.distill import check, distill, rounds
 from lgcvd.errors import UserError
+from lgcvd.files import check_place
 from lgcvd.objective import TwoStage
 from lgcvd.progress import move_to, progress_bar
 
@@ -58,7 +59,9 @@ class Distill:
             raise UserError(f"minutes must be above 0, not {self.minutes:g}.")
 
         steps_of_rounds = rounds(self.first, self.last)
+        check_place(self.folder / str(self.first))
         model = load(self.model, find_device(self.device))
+        check(model, self.train)
         own = endless(self.data, self.train.seed)
         clips = data.open(self.data, frames=TwoStage().clip_frames(model.config), shape=model.config.frame_shape, **own)
         tell(clips)

@@ -214,6 +214,8 @@ class Reconstruct(OfClip):
     """How far back, as a share of the diffusion: 1 is nothing but noise."""
     back: Literal["noise", "inversion"] = "noise"
     """Add noise, or invert: seek the noise that the model itself would turn into the clip, with DDIM."""
+    back_steps: DisallowNone[int | None] = None
+    """Steps a window back by inversion; left out, 100. Fewer are faster and come back less close to the clip."""
     frames: int = 60
     """Frames of the clip to take, if it has so many."""
     made: ClassVar[str] = "reconstructed"
