@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
+from lgcvd.checks import check_fields
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
 from lgcvd.seeds import checked_seed
@@ -14,13 +14,6 @@ DEFAULT_MODEL = "robot-pushing"
 """The shipped model that is taken where none is named."""
 Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
 Precision = Literal["float32", "bfloat16", "float16"]
-
-
-def _check_choices(config: object) -> None:
-    """Raise ``UserError`` for a value that is none of its field's ``Literal``s."""
-    for name, kind in get_type_hints(type(config)).items():
-        if get_origin(kind) is Literal and (value := getattr(config, name)) not in get_args(kind):
-            raise UserError(f"there is no {name} {value!r}: choose one of {', '.join(get_args(kind))}.")
 
 
 @dataclass(frozen=True)
@@ -84,10 +77,7 @@ class ModelConfig:
     """Whether local frames come with their position in the clip; absent ones are black either way."""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check_choices(self)
+        check_fields(self)
         if self.future_frames < 0 or (self.future_frames and self.kind == "lgcvd"):
             raise UserError(f"future_frames must be at least 0, and 0 for lgcvd, not {self.future_frames}.")
         if not 0 <= self.dropout < 1 or (self.dropout and self.kind == "lgcvd"):
@@ -207,7 +197,7 @@ class TrainConfig:
     """Of weights, noise, time steps, tasks and data order."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_fields(self)
         for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -216,7 +206,7 @@ class TrainConfig:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}.")
         for name in ("rate", "clip_grad"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, not {value}.")
         if not 0 <= self.estimate_level <= 1:
             raise UserError(f"estimate_level must be between 0 and 1, not {self.estimate_level}.")
