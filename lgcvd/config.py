@@ -82,6 +82,9 @@ class ModelConfig:
             raise UserError(f"future_frames must be at least 0, and 0 for lgcvd, not {self.future_frames}.")
         if not 0 <= self.dropout < 1 or (self.dropout and self.kind == "lgcvd"):
             raise UserError(f"dropout must be at least 0 and below 1, and 0 for lgcvd, not {self.dropout}.")
+        for name in ("time", "spatin_width"):
+            if self.kind == "lgcvd" and getattr(self, name) != getattr(ModelConfig, name):
+                raise UserError(f"{name} must be {getattr(ModelConfig, name)} for lgcvd, not {getattr(self, name)}.")
         if self.channels not in (1, 3):
             raise UserError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}.")
         for name in ("context_frames", "new_frames", "patch_size", "head_channels", "spatin_width", "timesteps"):
@@ -98,8 +101,12 @@ class ModelConfig:
             )
         if self.motion_stride < 1 or self.motion % self.motion_stride:
             raise UserError(f"motion must be a multiple of motion_stride, not {self.motion} and {self.motion_stride}.")
-        if self.motion_things < 0:
-            raise UserError(f"motion_things must not be negative, not {self.motion_things}.")
+        displacements = (2 * self.motion // self.motion_stride + 1) ** 2
+        if not 0 <= self.motion_things <= displacements:
+            raise UserError(
+                f"motion_things must be at least 0, and with this motion at most {displacements}, a thing for every "
+                f"displacement, not {self.motion_things}."
+            )
         if self.motion_things and (self.kind != "lgcvd" or not self.motion):
             raise UserError("motion_things is for models of the kind lgcvd that have motion.")
         if self.data_std <= 0:
@@ -107,6 +114,10 @@ class ModelConfig:
         if not self.multipliers or min(self.multipliers) < 1:
             raise UserError(f"multipliers must be one positive number a level, not {self.multipliers}.")
         self.check_size(*self.image_size)
+        if self.motion >= max(self.image_size):
+            raise UserError(
+                f"motion must be below the {max(self.image_size)} pixels of the image's longer side, not {self.motion}."
+            )
 
     @property
     def clip_frames(self) -> int:
