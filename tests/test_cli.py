@@ -514,6 +514,37 @@ def test_bad_training_settings_exit_with_2_and_a_sentence(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("verb", ["train", "ablate"])
+@pytest.mark.parametrize(
+    ("preset", "options", "words"),
+    [
+        ("digits", ["--model.motion-sharpness", "2"], "motion_sharpness is for models that have motion: leave it out"),
+        (
+            "robot-64",
+            ["--model.motion", "0", "--model.motion-stride", "3"],
+            "motion_stride is for models that have mot",
+        ),
+        (
+            "digits",
+            ["--model.no-global-context", "--model.memory-decay", "0"],
+            "memory_decay is for models that have global_context",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    verb: str, preset: str, options: list[str], words: str, capsys: pytest.CaptureFixture
+):
+    assert main([verb, preset, *options]) == 2
+    assert words in sentence(capsys)
+
+
+def test_settings_of_a_preset_may_lose_their_effect(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """ "robot-64" has a sharpness of its motion."""
+    options = ["--model.motion", "0", "--data", str(tmp_path / "none"), "--folder", str(tmp_path / "run")]
+    assert main(["train", "robot-64", *options]) == 2
+    assert "none" in sentence(capsys)
+
+
 def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture):
     def content() -> dict[Path, bytes]:
         return {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
