@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import textwrap
 from dataclasses import fields
 from pathlib import Path
@@ -39,7 +40,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = F
     """
     name = str(name)
     folder = SHIPPED / name if name in shipped_models() else Path(name)
-    if not folder.is_dir():
+    if not name or not os.path.isdir(folder):  # Path("") is this folder, and Path.is_dir() raises for long names
         folder = _download(name)
     if not (folder / FILES[1]).is_file() and (folder / "model" / FILES[1]).is_file():
         raise UserError(f"{folder} is the folder of a run: its model is {folder / 'model'}.")

@@ -182,6 +182,8 @@ def test_bad_clips_exit_with_2_and_a_sentence(model: str, tmp_path: Path, capsys
     [
         (["--start", "7"], "start earlier"),
         (["--start", "-1"], "0 or more"),
+        (["--start", "9999999999999999999"], "start earlier"),
+        (["--start", "9999999999999999999", "--fps", "5"], "start earlier"),
         (["--frames", "0"], "between 1 and 1000"),
         (["--frames", "5000000"], "between 1 and 1000"),
         (["--steps", "0"], "steps must be between"),
@@ -192,6 +194,9 @@ def test_bad_clips_exit_with_2_and_a_sentence(model: str, tmp_path: Path, capsys
         (["--seed", "99999999999999999999"], "seed must be at least 0 and below"),
         (["--strip", "a.jpg"], ".png"),
         (["--model", "no-such-model"], "there is no model"),
+        (["--model", ""], "there is no model ''"),
+        (["--model", "long" * 1000], "there is no model"),
+        (["--out", f"{'long' * 1000}.mp4"], "cannot be written"),
         (["--model", "."], "config.json is missing"),
         (["--device", "mps"], "--device auto"),
     ],
@@ -203,6 +208,14 @@ def test_bad_options_exit_with_2_and_a_sentence(
         pytest.skip("this machine has one")
     assert main(["predict", str(clip), "--model", model, *options]) == 2
     assert words in sentence(capsys)
+
+
+def test_a_clip_that_nothing_can_be_is_not_there(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
+    for nothing in (loop, tmp_path / ("long" * 1000)):
+        assert main(["predict", str(nothing), "--model", model, "--out", str(tmp_path / "out.mp4")]) == 2
+        assert f"there is no file {nothing}" in sentence(capsys)
 
 
 def test_a_clip_shorter_than_the_context_is_refused(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
