@@ -27,6 +27,7 @@ from torch import Tensor
 from lgcvd import PRESETS, ModelConfig, TwoStage
 from lgcvd.checkpoints import compile_networks
 from lgcvd.cost import GB, cost_of
+from lgcvd.errors import UserError
 from lgcvd.models import VideoDenoiser
 from lgcvd.program import run_as_program
 from lgcvd.reports import markdown_row, markdown_table
@@ -154,12 +155,16 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["robot-64", "bair-64"])
     parser.add_argument("--batch", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--rounds", type=int, default=5, help="times that every form is timed")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bfloat16", action="store_true", help="our form in bfloat16, as on a GPU it always is")
     parser.add_argument("--quick", action="store_true", help="a tiny network, to see that this script works")
     parser.add_argument("--costs", action="store_true", help="tell every preset's cost instead, by calculation")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if min(*options.batch, options.rounds) < 1:
+        raise UserError("--batch and --rounds must be at least 1.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no cuda device here: use --device cpu.")
     device = torch.device(options.device)
     bfloat16 = options.bfloat16 or device.type == "cuda"
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as in training, for both forms

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import textwrap
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from safetensors import SafetensorError
 
+from lgcvd.checks import check_value
 from lgcvd.config import DEFAULT_MODEL, ModelConfig
 from lgcvd.denoiser import About, VideoDenoiser
 from lgcvd.errors import UserError
 from lgcvd.files import ASSETS, draft_folder
 from lgcvd.models import MODELS, build
+from lgcvd.sampling import Sampling
 
 SHIPPED = ASSETS / "models"
 FILES = ("config.json", "model.safetensors")
@@ -36,7 +40,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = F
     """
     name = str(name)
     folder = SHIPPED / name if name in shipped_models() else Path(name)
-    if not folder.is_dir():
+    if not name or not os.path.isdir(folder):  # Path("") is this folder, and Path.is_dir() raises for long names
         folder = _download(name)
     if not (folder / FILES[1]).is_file() and (folder / "model" / FILES[1]).is_file():
         raise UserError(f"{folder} is the folder of a run: its model is {folder / 'model'}.")
@@ -125,13 +129,31 @@ def _download(name: str) -> Path:
 
 
 def _read_config(path: Path) -> ModelConfig:
+    """The model's settings; ``UserError`` unless these, and what the file says about the model, can be."""
     try:
-        config = json.loads(path.read_text())["model"]
+        content = json.loads(path.read_text())
+        config, about = content["model"], content.get("about")
         unknown = config.keys() - {field.name for field in fields(ModelConfig)}
-        if not unknown:
-            return ModelConfig(**config)
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not an lgcvd model's config: use a checkpoint folder that lgcvd wrote.") from error
-    raise UserError(f"{path} has unknown settings ({', '.join(sorted(unknown))}): update lgcvd to read it.")
+    if unknown:
+        raise UserError(f"{path} has unknown settings ({', '.join(sorted(unknown))}): update lgcvd to read it.")
+    try:
+        check_value("about", about, dict | None)
+        _check_about(about or {})
+        return ModelConfig(**config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _check_about(written: dict) -> None:
+    """Raise ``UserError`` unless ``About`` can be made of what a file says, and ``Sampling`` of its options."""
+    about = About(**{field.name: written[field.name] for field in fields(About) if field.name in written})
+    hints = get_type_hints(Sampling)
+    for task in ("", *about.sampling_by_task):
+        options = about.sampling_for(task)
+        for name, value in options.items():
+            if name not in hints:
+                raise UserError(f"sampling has no {name!r}: choose from {', '.join(hints)}.")
+            check_value(name, value, hints[name])
+        Sampling(**options)

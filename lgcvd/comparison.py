@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from lgcvd.errors import UserError
-from lgcvd.evaluation import read_results
 from lgcvd.files import draft
 from lgcvd.measures import MEASURES, METRICS, PAIRWISE
 from lgcvd.reports import legend_below, markdown_table, panels
+from lgcvd.results import read_results
 from lgcvd.settings import differences
 from lgcvd.statistics import paired_test
 

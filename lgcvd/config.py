@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
+from lgcvd.checks import check_fields
 from lgcvd.context import TaskMix
 from lgcvd.errors import UserError
 from lgcvd.seeds import checked_seed
@@ -14,13 +14,6 @@ DEFAULT_MODEL = "robot-pushing"
 """The shipped model that is taken where none is named."""
 Kind = Literal["lgcvd", "mcvd-concat", "mcvd-spatin"]
 Precision = Literal["float32", "bfloat16", "float16"]
-
-
-def _check_choices(config: object) -> None:
-    """Raise ``UserError`` for a value that is none of its field's ``Literal``s."""
-    for name, kind in get_type_hints(type(config)).items():
-        if get_origin(kind) is Literal and (value := getattr(config, name)) not in get_args(kind):
-            raise UserError(f"there is no {name} {value!r}: choose one of {', '.join(get_args(kind))}.")
 
 
 @dataclass(frozen=True)
@@ -84,14 +77,14 @@ class ModelConfig:
     """Whether local frames come with their position in the clip; absent ones are black either way."""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "multipliers", "attention", "attention_up"):  # JSON has lists
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check_choices(self)
+        check_fields(self)
         if self.future_frames < 0 or (self.future_frames and self.kind == "lgcvd"):
             raise UserError(f"future_frames must be at least 0, and 0 for lgcvd, not {self.future_frames}.")
         if not 0 <= self.dropout < 1 or (self.dropout and self.kind == "lgcvd"):
             raise UserError(f"dropout must be at least 0 and below 1, and 0 for lgcvd, not {self.dropout}.")
+        for name in ("time", "spatin_width"):
+            if self.kind == "lgcvd" and getattr(self, name) != getattr(ModelConfig, name):
+                raise UserError(f"{name} must be {getattr(ModelConfig, name)} for lgcvd, not {getattr(self, name)}.")
         if self.channels not in (1, 3):
             raise UserError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}.")
         for name in ("context_frames", "new_frames", "patch_size", "head_channels", "spatin_width", "timesteps"):
@@ -108,8 +101,12 @@ class ModelConfig:
             )
         if self.motion_stride < 1 or self.motion % self.motion_stride:
             raise UserError(f"motion must be a multiple of motion_stride, not {self.motion} and {self.motion_stride}.")
-        if self.motion_things < 0:
-            raise UserError(f"motion_things must not be negative, not {self.motion_things}.")
+        displacements = (2 * self.motion // self.motion_stride + 1) ** 2
+        if not 0 <= self.motion_things <= displacements:
+            raise UserError(
+                f"motion_things must be at least 0, and with this motion at most {displacements}, a thing for every "
+                f"displacement, not {self.motion_things}."
+            )
         if self.motion_things and (self.kind != "lgcvd" or not self.motion):
             raise UserError("motion_things is for models of the kind lgcvd that have motion.")
         if self.data_std <= 0:
@@ -117,6 +114,10 @@ class ModelConfig:
         if not self.multipliers or min(self.multipliers) < 1:
             raise UserError(f"multipliers must be one positive number a level, not {self.multipliers}.")
         self.check_size(*self.image_size)
+        if self.motion >= max(self.image_size):
+            raise UserError(
+                f"motion must be below the {max(self.image_size)} pixels of the image's longer side, not {self.motion}."
+            )
 
     @property
     def clip_frames(self) -> int:
@@ -207,7 +208,7 @@ class TrainConfig:
     """Of weights, noise, time steps, tasks and data order."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_fields(self)
         for name in ("iterations", "batch_size", "accumulate", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -216,7 +217,7 @@ class TrainConfig:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}.")
         for name in ("rate", "clip_grad"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, not {value}.")
         if not 0 <= self.estimate_level <= 1:
             raise UserError(f"estimate_level must be between 0 and 1, not {self.estimate_level}.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from lgcvd.checks import check_fields
 from lgcvd.errors import UserError
 
 ABSENT = -1
@@ -106,6 +107,7 @@ class TaskMix:
     """First frames known, but fewer than K: what a single picture needs."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         weights = [getattr(self, field.name) for field in fields(self)]
         if min(weights) < 0 or max(weights) == 0:
             raise UserError(f"the shares of the tasks must not be negative, and one must be positive, not {weights}.")

@@ -10,6 +10,7 @@ from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from lgcvd.checks import check_fields
 from lgcvd.config import ModelConfig
 from lgcvd.context import NULL_CLIP, PAPER_TASKS, Context, offered
 from lgcvd.motion import Skip
@@ -40,7 +41,7 @@ class About:
     """Task of ``context.TASKS`` -> what it wants otherwise."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON has lists
+        check_fields(self)
 
     def sampling_for(self, task: str) -> dict[str, str | int | float]:
         """Options of ``Sampling`` for a task, unless someone knows better."""

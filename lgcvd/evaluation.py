@@ -31,6 +31,7 @@ from lgcvd.measures import MEASURES, METRICS, PAIRWISE
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Share
 from lgcvd.protocols import Protocol
+from lgcvd.results import Machine, read_results
 from lgcvd.rollout import predict
 from lgcvd.seeds import checked_seed, generator_for
 from lgcvd.settings import differences, filled
@@ -328,7 +329,7 @@ def evaluate(evaluation: Evaluation, out: Path, *, batch: int = 4, share: Share 
         yield Done(count_judged(out), of)
 
 
-def gather(evaluation: Evaluation, out: Path, machine: dict) -> dict:
+def gather(evaluation: Evaluation, out: Path, machine: Machine) -> dict:
     """The results, once all clips are judged; written to ``out``, and the clips' files removed."""
     folder = _parts(out)
     clips = []
@@ -356,20 +357,7 @@ def finished(evaluation: Evaluation, out: Path) -> dict | None:
     return results
 
 
-def read_results(path: Path) -> dict:
-    """A results file of ``lgcvd evaluate``."""
-    try:
-        results = json.loads(path.read_text())
-        if {"settings", "summary", "per_frame", "clips"} <= results.keys():
-            return results
-    except FileNotFoundError as error:
-        raise UserError(f"there are no results {path}: make them with lgcvd evaluate.") from error
-    except (ValueError, OSError, AttributeError):
-        pass
-    raise UserError(f"{path} is no results file of lgcvd evaluate: check the name.")
-
-
-def results_of(evaluation: Evaluation, clips: list[dict[str, np.ndarray]], machine: dict) -> dict:
+def results_of(evaluation: Evaluation, clips: list[dict[str, np.ndarray]], machine: Machine) -> dict:
     """A results file's content, of what ``Evaluation.judge`` says of each clip."""
     protocol, n = evaluation.protocol, evaluation.trajectories
     summary, per_frame, notes = {}, {}, [*evaluation.clips.notes]

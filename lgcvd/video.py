@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,7 +127,7 @@ def read_clip(
 
 def check_exists(path: Path) -> None:
     """Raise ``UserError`` unless there is something at ``path``."""
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists() raises where a name is too long
         raise UserError(f"there is no file {path}: check the name.")
 
 
@@ -157,7 +159,7 @@ def read_pixels(
     if fps and not path.is_dir():
         source = _at_rate(source, fps)
     times, pictures = [], []
-    passed = start - (entry.index if entry else 0)
+    passed = min(start - (entry.index if entry else 0), sys.maxsize - max_frames)  # islice counts no further
     for time, load in islice(source, passed, passed + max_frames):
         times.append(time)
         pictures.append(fit(load(), image_size, channels))

@@ -38,6 +38,24 @@ def test_benchmark_prints_its_tables(command, promised):
         assert text in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--batch", "2", "0"], "--batch and --rounds must be at least 1."),
+        (["--rounds", "0"], "--batch and --rounds must be at least 1."),
+        (["--device", "cuda"], "there is no cuda device here: use --device cpu."),
+    ],
+)
+def test_a_training_step_that_cannot_be_timed_is_told(options, words, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import train_step
+
+    monkeypatch.setattr(sys, "argv", ["train_step.py", *options])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(lgcvd.UserError, match=words):
+        train_step.main()
+
+
 @pytest.mark.slow
 def test_a_comparison_of_samplers_can_be_extended(tmp_path):
     """What was measured is kept: rows are added, and none is measured twice."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def test_missing_file_is_named(folder: Path, file: str):
         ("[1]", "is not an lgcvd model's config"),
         ('{"architectures": ["GPT2"]}', "is not an lgcvd model's config"),
         ('{"model": "gpt2"}', "is not an lgcvd model's config"),
-        ('{"model": {"dim": "wide"}}', "is not an lgcvd model's config"),
+        ("[" * 100_000, "is not an lgcvd model's config"),
+        ('{"model": {"dim": "wide"}}', "dim must be a whole number, not 'wide'"),
         ('{"model": {"dim": 7}}', "dim must be"),
         ('{"model": {"magic": 1}}', r"unknown settings \(magic\)"),
     ],
@@ -102,6 +104,60 @@ def test_foreign_config_is_refused(folder: Path, content: str, words: str):
     (folder / "config.json").write_text(content)
     with pytest.raises(UserError, match=words):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "words"),
+    [
+        ("model", '"dim": 8.0', "dim must be a whole number, not 8.0"),
+        ("model", '"multipliers": [1, 2.5]', "multipliers must be a list, each a whole number"),
+        ("model", '"image_size": [16.0, 16.0]', "image_size must be a list of 2, each a whole number"),
+        ("model", '"image_size": [16]', "image_size must be a list of 2, each a whole number"),
+        ("model", '"attention": 5', "attention must be a list, each a whole number, not 5"),
+        ("model", '"attention": null', "attention must be a list, each a whole number, not None"),
+        ("model", '"attention_up": 3', "attention_up must be a list, each a whole number or nothing, not 3"),
+        ("model", '"context_frames": 1.5', "context_frames must be a whole number"),
+        ("model", '"timesteps": 2.5', "timesteps must be a whole number"),
+        ("model", '"head_channels": 2.5', "head_channels must be a whole number"),
+        ("model", '"global_context": "no"', "global_context must be true or false, not 'no'"),
+        ("model", '"data_mean": "x"', "data_mean must be a finite number, not 'x'"),
+        ("model", '"data_mean": null', "data_mean must be a finite number"),
+        ("model", '"data_mean": NaN', "data_mean must be a finite number"),
+        ("model", '"data_std": NaN', "data_std must be a finite number"),
+        ("model", '"kind": [1]', "there is no kind"),
+        ("about", "5", "about must be values by name or nothing, not 5"),
+        ("about", '"x"', "about must be values by name"),
+        ("about", "[1]", "about must be values by name"),
+        ("about", '"name": 5', "name must be text, not 5"),
+        ("about", '"tasks": null', "tasks must be a list, each text"),
+        ("about", '"tasks": 5', "tasks must be a list, each text"),
+        ("about", '"tasks": [1]', "tasks must be a list, each text"),
+        ("about", '"sampling": null', "sampling must be values by name, each text or a whole number"),
+        ("about", '"sampling": 5', "sampling must be values by name"),
+        ("about", '"sampling": {"a": 1}', "sampling has no 'a': choose from sampler, steps"),
+        ("about", '"sampling": {"steps": "few"}', "steps must be a whole number, not 'few'"),
+        ("about", '"sampling": {"sampler": "x"}', "there is no sampler 'x'"),
+        ("about", '"sampling_by_task": null', "sampling_by_task must be values by name"),
+        ("about", '"sampling_by_task": {"past": {"eta": 2}}', "eta"),
+    ],
+)
+def test_a_wrong_value_in_a_config_is_told_with_its_file_and_name(folder: Path, part: str, setting: str, words: str):
+    """``setting`` is one value of the part, or the whole part."""
+    file = folder / "config.json"
+    content = json.loads(file.read_text())
+    read = json.loads(f"{{{setting}}}" if ":" in setting else setting)
+    content[part] = content[part] | read if isinstance(read, dict) else read
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"^{re.escape(str(file))}: .*{re.escape(words)}"):
+        load(folder)
+
+
+def test_a_config_needs_to_say_nothing_about_the_model(folder: Path):
+    file = folder / "config.json"
+    settings = json.loads(file.read_text())["model"]
+    for about in ({}, {"about": None}, {"about": {"of_a_later_version": 1}}):
+        file.write_text(json.dumps({"model": settings} | about))
+        assert load(folder).about == About()
 
 
 def test_weights_of_another_model_are_refused_by_name(folder: Path):

@@ -185,6 +185,8 @@ def test_bad_clips_exit_with_2_and_a_sentence(model: str, tmp_path: Path, capsys
     [
         (["--start", "7"], "start earlier"),
         (["--start", "-1"], "0 or more"),
+        (["--start", "9999999999999999999"], "start earlier"),
+        (["--start", "9999999999999999999", "--fps", "5"], "start earlier"),
         (["--frames", "0"], "between 1 and 1000"),
         (["--frames", "5000000"], "between 1 and 1000"),
         (["--steps", "0"], "steps must be between"),
@@ -195,6 +197,9 @@ def test_bad_clips_exit_with_2_and_a_sentence(model: str, tmp_path: Path, capsys
         (["--seed", "99999999999999999999"], "seed must be at least 0 and below"),
         (["--strip", "a.jpg"], ".png"),
         (["--model", "no-such-model"], "there is no model"),
+        (["--model", ""], "there is no model ''"),
+        (["--model", "long" * 1000], "there is no model"),
+        (["--out", f"{'long' * 1000}.mp4"], "cannot be written"),
         (["--model", "."], "config.json is missing"),
         (["--device", "mps"], "--device auto"),
     ],
@@ -206,6 +211,14 @@ def test_bad_options_exit_with_2_and_a_sentence(
         pytest.skip("this machine has one")
     assert main(["predict", str(clip), "--model", model, *options]) == 2
     assert words in sentence(capsys)
+
+
+def test_a_clip_that_nothing_can_be_is_not_there(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
+    for nothing in (loop, tmp_path / ("long" * 1000)):
+        assert main(["predict", str(nothing), "--model", model, "--out", str(tmp_path / "out.mp4")]) == 2
+        assert f"there is no file {nothing}" in sentence(capsys)
 
 
 def test_a_clip_shorter_than_the_context_is_refused(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -517,6 +530,37 @@ def test_bad_training_settings_exit_with_2_and_a_sentence(
     assert len(err) == 1
     assert words in err[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", ["train", "ablate"])
+@pytest.mark.parametrize(
+    ("preset", "options", "words"),
+    [
+        ("digits", ["--model.motion-sharpness", "2"], "motion_sharpness is for models that have motion: leave it out"),
+        (
+            "robot-64",
+            ["--model.motion", "0", "--model.motion-stride", "3"],
+            "motion_stride is for models that have mot",
+        ),
+        (
+            "digits",
+            ["--model.no-global-context", "--model.memory-decay", "0"],
+            "memory_decay is for models that have global_context",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    verb: str, preset: str, options: list[str], words: str, capsys: pytest.CaptureFixture
+):
+    assert main([verb, preset, *options]) == 2
+    assert words in sentence(capsys)
+
+
+def test_settings_of_a_preset_may_lose_their_effect(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """ "robot-64" has a sharpness of its motion."""
+    options = ["--model.motion", "0", "--data", str(tmp_path / "none"), "--folder", str(tmp_path / "run")]
+    assert main(["train", "robot-64", *options]) == 2
+    assert "none" in sentence(capsys)
 
 
 def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture):

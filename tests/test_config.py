@@ -23,6 +23,12 @@ def test_settings_survive_json(preset: str):
     assert ModelConfig(**json.loads(json.dumps(asdict(config)))) == config
 
 
+def test_whole_numbers_may_stand_for_floats_and_lists_for_tuples():
+    config = ModelConfig(data_std=1, data_mean=0, image_size=[64, 64], attention_up=[8])
+    assert (config.image_size, config.attention_up) == ((64, 64), (8,))
+    TrainConfig(clip_grad=1, rate=1)
+
+
 def test_clip_is_context_and_new_frames():
     assert ModelConfig(context_frames=3, new_frames=4).clip_frames == 7
 
@@ -58,7 +64,17 @@ def test_widths_too_narrow_for_velocity_are_refused(channels: int, patch_size: i
         ({"image_size": (64, 60)}, "multiples of 8"),
         ({"image_size": (0, 0)}, "multiples of 8"),
         ({"dropout": 0.1}, "0 for lgcvd"),
+        ({"time": "scale-shift"}, "time must be shift for lgcvd, not scale-shift"),
+        ({"spatin_width": 64}, "spatin_width must be 128 for lgcvd, not 64"),
+        ({"motion": 64}, "motion must be below the 64 pixels of the image's longer side, not 64"),
+        ({"motion": 4, "motion_stride": 2, "motion_things": 1000}, "at most 25, a thing for every displacement"),
         ({"image_size": (24, 24), "patch_size": 2}, "multiples of 16"),
+        ({"dim": True}, "dim must be a whole number, not True"),
+        ({"attention": (8, 16.0)}, "attention must be a list, each a whole number"),
+        ({"motion_sharpness": float("nan")}, "motion_sharpness must be a finite number"),
+        ({"data_std": float("inf")}, "data_std must be a finite number"),
+        ({"data_mean": float("nan")}, "data_mean must be a finite number"),
+        ({"memory_decay": 10**400}, "memory_decay must be a finite number"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict, words: str):
@@ -77,7 +93,11 @@ def test_impossible_settings_are_refused(change: dict, words: str):
         ({"save_every": 0}, "save_every must be at least 1"),
         ({"cooldown": -1}, "cooldown must not be negative"),
         ({"rate": -1.0}, "rate must be above 0"),
-        ({"rate": float("nan")}, "rate must be above 0"),
+        ({"rate": float("nan")}, "rate must be a finite number, not nan"),
+        ({"clip_grad": float("inf")}, "clip_grad must be a finite number or nothing, not inf"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number, not 2.0"),
+        ({"compile": 1}, "compile must be true or false, not 1"),
+        ({"tasks": None}, "tasks must be a TaskMix, not None"),
         ({"clip_grad": 0.0}, "clip_grad must be above 0"),
         ({"beta2": 1.0}, "beta2 must be at least 0 and below 1"),
         ({"ema": 1.5}, "ema must be at least 0 and below 1"),

@@ -47,6 +47,12 @@ def test_a_start_is_fewer_first_frames_than_the_context_holds():
     assert {tuple(row) for row in positions} == {(0, ABSENT, ABSENT), (0, 1, ABSENT)}
 
 
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), "much", None, True])
+def test_shares_are_finite_numbers(share: object):
+    with pytest.raises(UserError, match=r"random must be a finite number"):
+        TaskMix(random=share)
+
+
 def test_a_mix_names_what_it_trains():
     assert TaskMix().trained == PAPER_TASKS
     assert TaskMix(1, 0, 0, 0, past=0.5).trained == ("prediction", "past")

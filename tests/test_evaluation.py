@@ -22,17 +22,18 @@ from lgcvd.evaluation import (
     of_baseline,
     of_model,
     open_clips,
-    read_results,
     shape_of,
 )
 from lgcvd.models import build
 from lgcvd.objective import Share
 from lgcvd.protocols import OURS, PROTOCOLS
+from lgcvd.results import read_results
 from lgcvd.shards import Recording, write_shard
 
 SMALL = {"sampler": "ddpm", "steps": 2}
 SHAPE = (16, 16, 1)
 FAST = ("psnr", "ssim")
+MACHINE = {"processor": "test", "threads": 1, "device": "cpu", "torch": "2"}
 
 
 def evaluation_of(predictor: Predictor, clips: int = 5, **changes: object) -> Evaluation:
@@ -48,7 +49,7 @@ def evaluation_of(predictor: Predictor, clips: int = 5, **changes: object) -> Ev
 def finish(evaluation: Evaluation, out: Path, **options: object) -> dict:
     for _ in evaluate(evaluation, out, **options):
         pass
-    return gather(evaluation, out, {"processor": "test"})
+    return gather(evaluation, out, MACHINE)
 
 
 def numbers(results: dict) -> dict:
@@ -144,7 +145,7 @@ def test_shares_of_two_make_the_whole(predictor, tmp_path):
     for rank in (1, 0):
         for _ in evaluate(evaluation, tmp_path / "shared.json", batch=2, share=Share(rank, 2)):
             pass
-    assert numbers(gather(evaluation, tmp_path / "shared.json", {})) == numbers(whole)
+    assert numbers(gather(evaluation, tmp_path / "shared.json", MACHINE)) == numbers(whole)
 
 
 def test_another_evaluation_is_not_mixed_in(predictor, tmp_path):

@@ -8,10 +8,11 @@ from PIL import Image
 
 from lgcvd import UserError, save
 from lgcvd.__main__ import main
-from lgcvd.evaluation import of_model, open_clips, read_results, worst_of
+from lgcvd.evaluation import of_model, open_clips, worst_of
 from lgcvd.gallery import TRUTH, Gallery
 from lgcvd.metrics import psnr
 from lgcvd.models import build
+from lgcvd.results import read_results
 from lgcvd.seeds import generator_for
 from lgcvd.video import from_uint8
 

@@ -364,7 +364,7 @@ def test_a_published_network_in_small_works(kind: str):
         ({"future_frames": 2}, "0 for lgcvd"),
         ({"kind": "mcvd-concat", "future_frames": -1}, "future_frames must be at least 0"),
         ({"dropout": 1.0}, "dropout must be"),
-        ({"spatin_width": 0}, "spatin_width must be at least 1"),
+        ({"kind": "mcvd-spatin", "spatin_width": 0}, "spatin_width must be at least 1"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict, words: str):

@@ -400,7 +400,7 @@ def test_forward_moving_is_for_lgcvd_with_motion() -> None:
     for wrong in ({"motion": 0}, {"kind": "mcvd-concat"}):
         with pytest.raises(UserError, match="motion_things is for"):
             replace(PRESETS["tiny"].model, **({"motion": 2, "motion_things": 1} | wrong))
-    with pytest.raises(UserError, match="motion_things must not be negative"):
+    with pytest.raises(UserError, match="motion_things must be at least 0"):
         replace(PRESETS["tiny"].model, motion=2, motion_things=-1)
 
 

@@ -17,11 +17,14 @@ from torch.utils.data import Dataset
 from tyro.conf import DisallowNone, Suppress
 
 from lgcvd import data
-from lgcvd.config import ModelConfig, TrainConfig
+from lgcvd.config import PRESETS, ModelConfig, TrainConfig
 from lgcvd.errors import UserError
 from lgcvd.evaluation import Clips, open_clips, shape_of
 from lgcvd.objective import objective_of
 from lgcvd.sampling import SAMPLERS, SPACINGS, THRESHOLDS, Sampling
+
+NEEDS = {"motion_sharpness": "motion", "motion_stride": "motion", "memory_decay": "global_context"}
+"""Settings of a model, each with the one without which it changes nothing."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Sampler = tyro.extras.literal_type_from_choices(list(SAMPLERS))
@@ -111,6 +114,13 @@ class OfTraining:
     """Move the clips of your own data by up to so many pixels; their edges are repeated."""
     speeds: int = 1
     """Show the clips of your own data at 1, 2 ... or so many times their speed."""
+
+    def __post_init__(self) -> None:
+        # here and not in ModelConfig: who takes the motion from a preset need not take what else it says of motion
+        for name, needed in NEEDS.items():
+            typed = getattr(self.model, name) != getattr(PRESETS[self.preset].model, name)
+            if typed and not getattr(self.model, needed):
+                raise UserError(f"{name} is for models that have {needed}: leave it out.")
 
     def training_clips(self) -> Dataset:
         """Random clips to train on."""

@@ -13,8 +13,9 @@ from lgcvd.baselines import BASELINES
 from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, OfClips, OfSteps, find_device
 from lgcvd.errors import UserError
-from lgcvd.evaluation import of_baseline, of_model, read_results, worst_of
+from lgcvd.evaluation import of_baseline, of_model, worst_of
 from lgcvd.files import check_place
+from lgcvd.results import read_results
 from lgcvd.video import MAX_FPS, MIN_FPS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -89,7 +90,7 @@ class Make(OfSampling):
     def _check_places(self) -> None:
         """Raise ``UserError`` where one file that is written would replace another, or a clip that is read."""
         read, written = (
-            [Path(file).resolve() for name in names if (file := getattr(self, name, None))]
+            [os.path.realpath(file) for name in names if (file := getattr(self, name, None))]
             for names in (("clip", "second"), ("out", "strip", "attention"))
         )
         if len({*written} - {*read}) < len(written):
