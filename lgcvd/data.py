@@ -421,7 +421,7 @@ def _digits(
     name: str, frames: int, shape: tuple[int, int, int], split: Split, seed: int = 0, **foreign: object
 ) -> Dataset:
     if foreign:
-        raise UserError(f"the digits are made on the fly: {', '.join(foreign)} are for videos only, leave them out.")
+        raise UserError(f"the digits are made on the fly: leave out {', '.join(foreign)}, for videos only.")
     height, width, channels = shape
     if channels != 1 or height != width or CANVAS % height:
         raise UserError(

@@ -432,7 +432,7 @@ def test_data_that_break_on_the_way_stop_with_a_sentence(
     ("options", "words"),
     [
         (["--data", "no-such-folder"], "there is no data no-such-folder: give a folder"),
-        (["--stride", "2"], "stride are for videos only"),
+        (["--stride", "2"], "leave out stride, for videos only"),
         (["--model.channels", "3"], "the digits are gray squares"),
     ],
 )

@@ -207,7 +207,7 @@ def test_open_says_what_is_wrong(tmp_path: Path):
     for what, sentence in cases.items():
         with pytest.raises(UserError, match=sentence):
             data.open(tmp_path / what, frames=2, shape=(16, 16, 1))
-    with pytest.raises(UserError, match="flip are for videos only"):
+    with pytest.raises(UserError, match="leave out flip, for videos only"):
         data.open("digits", frames=2, shape=(64, 64, 1), flip=True)
     with pytest.raises(UserError, match="gray squares"):
         data.open("digits", frames=2, shape=(64, 64, 3))

@@ -339,7 +339,7 @@ def test_killed_and_started_again_finds_what_one_run_finds(arguments, tmp_path):
         (["--batch", "0"], "batch must be at least 1"),
         (["--seed", "-1"], "seed must be at least 0"),
         (["--context", "1"], "1 frame,"),
-        (["--stride", "2"], "leave them out"),
+        (["--stride", "2"], "leave out stride"),
         (["--metrics", "lpips"], "at least 31 x 31"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
