@@ -425,8 +425,8 @@ def _digits(
     height, width, channels = shape
     if channels != 1 or height != width or CANVAS % height:
         raise UserError(
-            f"the digits are gray squares whose size divides {CANVAS}, and {_size(shape)} are wanted: take a gray "
-            "model of such a size, or in training --model.channels 1 and --model.image-size 64 64."
+            f"the digits are gray squares whose size divides {CANVAS}, and {_size(shape)} are wanted: give "
+            "other data, or take a gray model of such a size (in training --model.channels 1 --model.image-size 64 64)."
         )
     return MovingDigits(split=split, frames=frames, image_size=height, motion=GENERATED[name], seed=seed)
 
