@@ -20,7 +20,7 @@ from lgcvd.config import TrainConfig
 from lgcvd.context import TaskMix
 from lgcvd.data import VideoFiles, Videos, Windows, videos_below
 from lgcvd.errors import UserError
-from lgcvd.files import check_place, draft_folder, write_json
+from lgcvd.files import check_new_folder, draft_folder, write_json
 from lgcvd.measures import MEASURES, PAIRWISE, Measure
 from lgcvd.models import About, VideoDenoiser
 from lgcvd.objective import objective_of
@@ -254,10 +254,10 @@ class Adaptation:
         """Write ``best`` as a checkpoint folder, with before and after beside it; return the ``scores``.
 
         ``held-out.mp4`` and ``held-out.png`` show ``films``; ``adaptation.json`` tells model, clips, settings, losses
-        and scores. The folder must be new or empty: see ``check_folder``.
+        and scores. The folder must be new or empty: see ``files.check_new_folder``.
         """
         folder, k = Path(folder), self.original.context_frames
-        check_folder(folder)
+        check_new_folder(folder)
         if not self.improved:
             raise UserError("the adapted model is not better than the original: there is nothing to save.")
         films, fps = self.films()
@@ -280,13 +280,6 @@ class Adaptation:
             pictures.write_image(part / "held-out.png", pictures.filmstrip(films, k))
             write_json(part / RECORD, record)
         return scores
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ``UserError`` unless ``folder`` is new or empty and can be written: to be called before long work."""
-    check_place(folder / RECORD)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty, and what is there is kept: choose another folder.")
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:

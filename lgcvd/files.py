@@ -40,6 +40,13 @@ def check_place(path: Path) -> None:
         pass
 
 
+def check_new_folder(folder: Path) -> None:
+    """Raise ``UserError`` unless ``folder`` is new or empty and can be written: to be called before long work."""
+    check_place(folder / "config.json")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty, and what is there is kept: choose another folder.")
+
+
 @contextmanager
 def _blamed_on(path: Path, remedy: str = "choose another place", part: Path | None = None) -> Iterator[None]:
     """An ``OSError`` is told as one of ``path``; but one that names other files than ``part`` is theirs and passes."""

@@ -22,7 +22,7 @@ from PIL import Image
 import lgcvd
 from lgcvd import LGCVD, PRESETS, About, Adaptation, MovingDigits, UserError, load, save
 from lgcvd.__main__ import main
-from lgcvd.adapt import RECIPE, check_folder, read_clips, split_in_time
+from lgcvd.adapt import RECIPE, read_clips, split_in_time
 from lgcvd.models import build
 
 SHAPE = (16, 16, 1)
@@ -324,11 +324,3 @@ def test_what_cannot_be_is_told_in_a_sentence_and_writes_nothing(
     assert told.startswith("lgcvd: ")
     assert words in told
     assert {*tmp_path.rglob("*")} == there
-
-
-def test_a_folder_may_be_new_or_empty(tmp_path: Path):
-    check_folder(tmp_path / "new" / "one")
-    check_folder(tmp_path)
-    (tmp_path / "adaptation.json").touch()
-    with pytest.raises(UserError, match="is not empty"):
-        check_folder(tmp_path)

@@ -726,6 +726,7 @@ def test_an_imported_checkpoint_is_one_of_ours(tiny_model, tmp_path: Path, monke
     out = tmp_path / "out"
     assert main(["import-released", "file.pt", "--preset", "cityscapes-128", "--out", str(out)]) == 0
     assert lgcvd.load(out).config == tiny_model.config
+    assert main(["import-released", "file.pt", "--out", str(out)]) == 2  # a model that is there is kept
 
 
 def test_digits_are_evaluated(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):

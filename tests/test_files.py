@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from lgcvd import UserError
-from lgcvd.files import alone_in, check_place, clear_drafts, draft, draft_folder, natural_order, write_json
+from lgcvd.files import (
+    alone_in,
+    check_new_folder,
+    check_place,
+    clear_drafts,
+    draft,
+    draft_folder,
+    natural_order,
+    write_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +103,11 @@ def test_drafts_are_cleared_and_nothing_else(tmp_path: Path):
         shutil.copytree(parts, parts.with_name(f".model-{parts.name[-8:]}"))
     clear_drafts(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "curves.png", "models"}
+
+
+def test_a_folder_may_be_new_or_empty(tmp_path: Path):
+    check_new_folder(tmp_path / "new" / "one")
+    check_new_folder(tmp_path)
+    (tmp_path / "adaptation.json").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        check_new_folder(tmp_path)

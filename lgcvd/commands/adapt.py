@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tyro.conf import DisallowNone, Positional
 
-from lgcvd.adapt import HELD_OUT, RECIPE, Adaptation, check_folder, read_clips, table
+from lgcvd.adapt import HELD_OUT, RECIPE, Adaptation, read_clips, table
 from lgcvd.checkpoints import load
 from lgcvd.commands.common import Device, find_device, stop_signals
 from lgcvd.config import DEFAULT_MODEL
 from lgcvd.errors import UserError
+from lgcvd.files import check_new_folder
 from lgcvd.progress import progress_bar
 
 
@@ -47,7 +48,7 @@ class Adapt:
     def run(self) -> int:
         if not 0 < self.minutes < math.inf:
             raise UserError(f"minutes must be above 0 and have an end, not {self.minutes:g}.")
-        check_folder(self.out)
+        check_new_folder(self.out)
         model = load(self.model, find_device(self.device))
         videos = read_clips(self.clips, model.config.frame_shape, self.fps)
         for name, reason in videos.skipped:

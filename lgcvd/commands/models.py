@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from lgcvd.checkpoints import load, save, shipped_models
 from lgcvd.commands.common import in_words
+from lgcvd.files import check_new_folder
 from lgcvd.released import load_released
 
 
@@ -33,11 +34,12 @@ class ImportReleased:
     file: Positional[Path]
     """What their trainer saved: a torch file with model, ema and step."""
     out: Path
-    """Folder to write."""
+    """Folder to write, new or empty."""
     preset: Literal["bair-64", "cityscapes-128"] = "bair-64"
     """What the checkpoint was trained as."""
 
     def run(self) -> int:
+        check_new_folder(self.out)
         save(load_released(self.file, self.preset), self.out)
         print(f"{self.out}: ready for lgcvd predict --model {self.out}")
         return 0
