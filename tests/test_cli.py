@@ -547,6 +547,11 @@ def test_bad_training_settings_exit_with_2_and_a_sentence(
             ["--model.no-global-context", "--model.memory-decay", "0"],
             "memory_decay is for models that have global_context",
         ),
+        (
+            "digits",
+            ["--train.objective", "single_stage", "--train.estimate-level", "0.5"],
+            "estimate_level is for the objective two_stage",
+        ),
     ],
 )
 def test_settings_without_effect_are_refused(

@@ -116,11 +116,14 @@ class OfTraining:
     """Show the clips of your own data at 1, 2 ... or so many times their speed."""
 
     def __post_init__(self) -> None:
-        # here and not in ModelConfig: who takes the motion from a preset need not take what else it says of motion
+        # here and not in the configs: who takes the motion from a preset need not take what else it says of motion
+        preset = PRESETS[self.preset]
         for name, needed in NEEDS.items():
-            typed = getattr(self.model, name) != getattr(PRESETS[self.preset].model, name)
+            typed = getattr(self.model, name) != getattr(preset.model, name)
             if typed and not getattr(self.model, needed):
                 raise UserError(f"{name} is for models that have {needed}: leave it out.")
+        if self.train.estimate_level != preset.train.estimate_level and self.train.objective != "two_stage":
+            raise UserError("estimate_level is for the objective two_stage: leave it out.")
 
     def training_clips(self) -> Dataset:
         """Random clips to train on."""
