@@ -17,11 +17,14 @@ def markdown_table(header: Sequence[str], rows: Iterable[Iterable[object]] = ())
 
 def panels(count: int, width: float = 4.2, height: float = 3.4):
     """A matplotlib figure of ``count`` panels in a row, each ``width`` x ``height`` inches, and their axes."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * max(1, count), height), layout="constrained")
     axes = figure.subplots(1, max(1, count), squeeze=False)[0][:count]
+    pairs = colormaps["tab20"].colors  # the usual ten colours, each with a lighter one
     for panel in axes:
+        panel.set_prop_cycle(color=[*pairs[::2], *pairs[1::2]])
         panel.grid(alpha=0.3)
     return figure, axes
 
