@@ -219,15 +219,14 @@ class _Record:
         if self.validation:
             with told_when_too_large(self.validation.too_large):
                 losses = self.validation.losses(step.model)
+                samples = self.validation.samples(step.model) if "predict" in step.model.abilities else []
             with (self.folder / "validation.csv").open("a") as file:
                 for (task, stage, t), loss in losses.items():
                     file.write(f"{step.iteration},{task},{stage},{t},{loss:.6g}\n")
                     if self.board:
                         self.board.add_scalar(f"validation {task}/{stage}, t = {t}", loss, step.iteration)
             told += f", validation {sum(losses.values()) / len(losses):.4f}"
-            if "predict" in step.model.abilities:
-                with told_when_too_large(self.validation.too_large):
-                    samples = self.validation.samples(step.model)
+            if samples:
                 self._show(samples, step)
         self._draw()
         self.log(f"iteration {step.iteration}: {told}")
