@@ -191,6 +191,8 @@ class TrainConfig:
     estimate_level: float = 1.0
     """Noise, as a share of the diffusion, up to which stage 2 learns from stage 1's estimate, and above from the true
     clip; 1 is the paper's two stages."""
+    context_noise: float = 0.0
+    """Largest standard deviation of noise on the known frames, in [-1, 1]; the paper has none."""
     tasks: TaskMix = field(default_factory=TaskMix)
     """How often each task is drawn."""
     single_stage: int = 0
@@ -221,6 +223,8 @@ class TrainConfig:
                 raise UserError(f"{name} must be above 0, not {value}.")
         if not 0 <= self.estimate_level <= 1:
             raise UserError(f"estimate_level must be between 0 and 1, not {self.estimate_level}.")
+        if self.context_noise < 0:
+            raise UserError(f"context_noise must not be negative, not {self.context_noise}.")
         for name in ("beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
@@ -342,7 +346,8 @@ def in_one_stage(train: TrainConfig, objective: str) -> TrainConfig:
     """``train`` with an objective of one stage, and as many optimizer steps, at the same rates."""
 
     def steps(iterations: int) -> int:
-        return iterations + max(0, iterations - train.single_stage)
+        in_two = max(0, iterations - train.single_stage) if train.objective == "two_stage" else 0
+        return iterations + in_two
 
     return replace(
         train,

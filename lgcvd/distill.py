@@ -100,10 +100,12 @@ def check(model: VideoDenoiser, config: TrainConfig) -> None:
     """Raise ``UserError`` for a model that cannot be distilled, and for settings that distillation has no use for."""
     if not model.makes_whole_clips:
         raise UserError(f"models of the kind {model.config.kind} cannot be distilled, only those of the kind lgcvd.")
-    for name in ("objective", "times"):
+    for name in ("objective", "times", "context_noise"):
         usual = getattr(TrainConfig, name)
         if getattr(config, name) != usual:
-            raise UserError(f"distillation has an objective and time steps of its own: leave {name} at {usual}.")
+            raise UserError(
+                f"distillation has an objective, time steps and known frames of its own: leave {name} at {usual}."
+            )
 
 
 def distill(

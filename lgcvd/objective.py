@@ -154,16 +154,22 @@ class Denoising(Objective):
     tasks: TaskMix = field(default_factory=TaskMix)
     distance: Distance = l1
     times: TimeSampler = uniform_times
+    context_noise: float = 0.0
+    """Largest standard deviation, in [-1, 1], of normal noise on the known frames; each clip draws its own. What is
+    known at a rollout are the model's own frames, which are never quite right. The paper has none."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
         """The objective with the choices of ``config``."""
-        return cls(config.tasks, DISTANCES[config.loss], TIMES[config.times])
+        return cls(config.tasks, DISTANCES[config.loss], TIMES[config.times], config.context_noise)
 
     def at(self, task: str, t: int) -> Self:
-        """The same objective for one task, a name of ``TaskMix``, and one time step alone."""
+        """The same objective for one task, a name of ``TaskMix``, and one time step alone, with clean known frames."""
         return replace(
-            self, tasks=TaskMix.of(**{task: 1.0}), times=lambda batch, steps, generator: torch.full((batch,), t)
+            self,
+            tasks=TaskMix.of(**{task: 1.0}),
+            times=lambda batch, steps, generator: torch.full((batch,), t),
+            context_noise=0.0,
         )
 
     def _denoise(
@@ -174,10 +180,19 @@ class Denoising(Objective):
         t = share(self.times(len(x0) * share.of, schedule.steps, generator)).to(x0.device)
         noise = share.noise(x0, generator)
         x_t = schedule.add_noise(x0, noise, t)
+        if self.context_noise:
+            context = self._with_noise(context, generator, share)
         context = model.prepare(context, truth=x0)
         velocity = model(x_t, t, context)
         loss = self.distance(velocity, schedule.velocity(x0, noise, t), schedule.alpha_bar[t])
         return Denoised(loss, schedule.x0(x_t, velocity, t), t)
+
+    def _with_noise(self, context: Context, generator: torch.Generator, share: Share) -> Context:
+        """The context with noise on its known frames, the same on all frames of a clip in strength."""
+        levels = share(self.context_noise * torch.rand(len(context.frames) * share.of, generator=generator))
+        noise = share.noise(context.frames, generator)
+        frames = context.frames + levels.to(noise.device)[:, None, None, None, None] * noise
+        return replace(context, frames=frames.clamp(-1, 1))
 
 
 def _check_denoised(config: ModelConfig, frames: int) -> None:

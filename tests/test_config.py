@@ -102,6 +102,7 @@ def test_impossible_settings_are_refused(change: dict, words: str):
         ({"beta2": 1.0}, "beta2 must be at least 0 and below 1"),
         ({"ema": 1.5}, "ema must be at least 0 and below 1"),
         ({"estimate_level": 1.5}, "estimate_level must be between 0 and 1"),
+        ({"context_noise": -0.1}, "context_noise must not be negative"),
     ],
 )
 def test_training_that_could_not_run_is_refused(change: dict, words: str):

@@ -156,7 +156,7 @@ def test_what_cannot_be_distilled_is_refused(tiny_model: LGCVD):
     with pytest.raises(UserError, match="kind mcvd-concat cannot be distilled"):
         next(distill(build(PRESETS["tiny-mcvd-concat"].model), DATA, TRAIN))
     for setting in ({"objective": "single_stage"}, {"times": "high_noise"}):
-        with pytest.raises(UserError, match="an objective and time steps of its own: leave"):
+        with pytest.raises(UserError, match="an objective, time steps and known frames of its own: leave"):
             next(distill(tiny_model, DATA, replace(TRAIN, **setting)))
     with pytest.raises(UserError, match="between 1 and 1000"):
         next(distill(tiny_model, DATA, TRAIN, first=512, last=512))
@@ -176,6 +176,7 @@ def test_distillation_has_its_verb(tiny_model: LGCVD, tmp_path: Path, capsys: py
         (["--last", "3"], "power of two"),
         (["--folder", str(tmp_path / "file")], "cannot be written"),
         (["--train.times", "from_noise"], "leave times at uniform"),
+        (["--train.context-noise", "0.1"], "leave context_noise at 0.0"),
     ):
         assert main([*run, *options]) == 2
         assert words in capsys.readouterr().err

@@ -9,6 +9,7 @@ from lgcvd.context import LAYOUTS, NULL_CLIP, Context, local_context
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import (
     WHOLE,
+    Denoising,
     Share,
     capped_l2,
     from_noise_times,
@@ -117,6 +118,30 @@ def test_stage_2_sees_the_true_clip_where_the_estimate_would_be_of_too_much_nois
     (_, _, _), (_, _, context) = spy.calls
     assert [torch.equal(a, b) for a, b in zip(context.frames, clip[:, 6:8], strict=True)] == [False, True, True]
     assert [torch.equal(a, b) for a, b in zip(spy.remembered[1], clip[:, :8], strict=True)] == [False, True, True]
+
+
+@pytest.mark.parametrize("objective", [TwoStage, SingleStage])
+def test_noise_on_known_frames_is_as_strong_as_drawn_and_on_nothing_else(objective: type[Denoising]):
+    spies, clip = {level: Spy() for level in (0.0, 0.1)}, training_clip() / 2
+    for level, spy in spies.items():
+        list(objective(ONLY["prediction"], context_noise=level)(spy, clip, torch.Generator().manual_seed(0)))
+    noise = spies[0.1].calls[0][2].frames - spies[0.0].calls[0][2].frames
+    strength = noise.std((1, 2, 3, 4))
+    assert strength.min() > 0
+    assert strength.max() < 0.1
+    assert strength.unique().numel() == len(clip)
+    torch.testing.assert_close(spies[0.1].calls[0][0], spies[0.0].calls[0][0])  # the clips that are denoised
+
+
+def test_noise_on_known_frames_does_not_depend_on_how_many_share_it_and_is_not_validated_with():
+    objective, clip = SingleStage(ONLY["prediction"], context_noise=0.1), training_clip()[:2]
+    frames = []
+    for share in (WHOLE, Share(0, 2), Share(1, 2)):
+        spy = Spy()
+        list(objective(spy, share(clip), torch.Generator().manual_seed(0), share))
+        frames.append(spy.calls[0][2].frames)
+    torch.testing.assert_close(frames[0], torch.cat(frames[1:]))
+    assert objective.at("prediction", 5).context_noise == 0
 
 
 def test_noise_is_normal_and_does_not_depend_on_how_many_share_it():
