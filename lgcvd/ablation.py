@@ -170,6 +170,7 @@ def ablate(
     check_new_frames(held_out.shape[1] - k)
     for name in names:
         variant = VARIANTS[name].change(preset)
+        variant.model.check_width()
         objective_of(variant.train).clip_frames(variant.model)  # refuses what does not fit
     folder = Path(folder)
     preset = replace(preset, train=budget.of(preset.train))
@@ -182,7 +183,8 @@ def ablate(
         "held out": f"crc32 {zlib.crc32(held_out.cpu().contiguous().numpy().tobytes()):08x}",
         "measures": list(PAIRWISE),
     }
-    _same_settings(folder / "settings.json", settings)
+    told = folder / "settings.json"
+    _same_settings(told, settings)
     truth = from_uint8(held_out)
     scores: dict[str, list[Score]] = {}
     trained: dict[Preset, Path] = {}
@@ -195,6 +197,8 @@ def ablate(
         if not cache.exists():
             if not (run / "done.json").exists():
                 for step, seconds, fraction in _train_until(run, weights, data, budget, device):
+                    if not told.exists():  # a training that is refused leaves none
+                        write_json(told, settings)
                     yield AblationStep(name, seed, index, len(trainings), step, seconds, fraction)
             done = json.loads((run / "done.json").read_text())
             score = _score(_with_decay(run / "model", changed.model, device), truth, **done)
@@ -206,6 +210,7 @@ def ablate(
 
 
 def _same_settings(path: Path, settings: dict) -> None:
+    """Raise ``UserError`` if a comparison was begun under other settings; complete what an older one tells of them."""
     settings = json.loads(json.dumps(settings))  # JSON has lists where configs have tuples
     if path.exists():
         # what a folder does not tell had its default, or was not told in its time
@@ -214,7 +219,7 @@ def _same_settings(path: Path, settings: dict) -> None:
         changed = differences(filled(json.loads(path.read_text()), newer), settings)
         if changed:
             raise UserError(f"{path.parent} compares under other settings ({'; '.join(changed)}): use another folder.")
-    write_json(path, settings)
+        write_json(path, settings)
 
 
 def _train_until(

@@ -626,11 +626,25 @@ def test_a_dry_run_needs_no_data(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "the digits are gray" in sentence(capsys)
 
 
-def test_a_second_run_in_a_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize(
+    "command",
+    [["train", "tiny"], ["ablate", "tiny", "--iterations", "1", "--clips", "1"], ["distill", "moving-digits"]],
+)
+def test_a_second_run_in_a_folder_is_refused(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
     with alone_in(tmp_path / "run"):
-        assert train(tmp_path / "run") == 2
+        assert main([*command, "--folder", str(tmp_path / "run"), "--device", "cpu"]) == 2
     assert "another run is writing" in sentence(capsys)
-    assert train(tmp_path / "run") == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_that_is_refused_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture):
+    ablate = ["ablate", "tiny", "--iterations", "1", "--variants", "whole", "--clips", "1", "--device", "cpu"]
+    assert main([*ablate, "--folder", str(tmp_path / "run"), "--model.dim", "4"]) == 2
+    assert "too narrow" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "file").touch()
+    assert main([*ablate, "--folder", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in sentence(capsys)
 
 
 def test_what_cannot_be_trained_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -13,6 +13,7 @@ from lgcvd.ablation import VARIANTS, Budget, ablate
 from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals, tell
 from lgcvd.config import Preset
 from lgcvd.errors import UserError
+from lgcvd.files import alone_in, check_place
 from lgcvd.progress import move_to, progress_bar
 from lgcvd.rollout import check_new_frames
 from lgcvd.run_folder import spread
@@ -55,6 +56,7 @@ class Ablate(OfTraining):
                 raise UserError(f"--{name} wants at least one, and each only once.")
         for seed in self.seeds:
             checked_seed(seed)
+        check_place(self.folder / "table.md")
         budget, preset = Budget(self.iterations, self.minutes), Preset(self.model, self.train)
         truth = spread(self.held_out_clips(preset.model.context_frames + self.frames), self.clips)
         data = self.training_clips()
@@ -62,7 +64,12 @@ class Ablate(OfTraining):
         options = {"seeds": self.seeds, "device": find_device(self.device)}
         steps = ablate(preset, self.variants, data, truth, self.folder, budget, **options)
         trainings = len(self.variants) * len(self.seeds)
-        with stop_signals() as received, closing(steps), progress_bar(total=trainings, unit="training") as bar:
+        with (
+            alone_in(self.folder),
+            stop_signals() as received,
+            closing(steps),
+            progress_bar(total=trainings, unit="training") as bar,
+        ):
             for at in steps:
                 bar.set_description(f"{at.variant}, seed {at.seed}", refresh=False)
                 bar.set_postfix({"iteration": at.step.iteration, "loss": f"{at.step.loss:.4f}"}, refresh=False)

@@ -16,7 +16,7 @@ from lgcvd.commands.common import Device, endless, find_device, stop_signals, te
 from lgcvd.config import SMALL, TrainConfig
 from lgcvd.distill import check, distill, rounds
 from lgcvd.errors import UserError
-from lgcvd.files import check_place
+from lgcvd.files import alone_in, check_place
 from lgcvd.objective import TwoStage
 from lgcvd.progress import move_to, progress_bar
 
@@ -70,6 +70,7 @@ class Distill:
             model, clips, self.train, first=self.first, last=self.last, folder=self.folder, workers=self.workers
         )
         with (
+            alone_in(self.folder),
             stop_signals() as received,
             closing(done),
             progress_bar(total=len(steps_of_rounds) * self.train.iterations, unit="it") as bar,
