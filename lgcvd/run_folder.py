@@ -285,16 +285,20 @@ def curves(folder: Path):
         path = Path(folder) / name
         return list(csv.DictReader(path.open())) if path.exists() else []
 
-    figure = Figure(figsize=(14, 7), layout="constrained")
-    (loss, *by_task), (held_out, norm, rate) = figure.subplots(2, 3)
     steps = rows("losses.csv")
+    stages = [stage for stage in STAGES if any(row.get(stage) for row in steps)]
+    figure = Figure(figsize=(16, 7), layout="constrained")
+    loss, held_out, norm, rate, *by_task = figure.subplots(2, 3).flat
+    for axes in by_task[len(stages) :]:
+        axes.remove()
+    by_task = by_task[: len(stages)]
 
     def plot(axes, column: str, **style) -> None:
         points = [(int(row["iteration"]), float(row[column])) for row in steps if row.get(column)]
         if points:
             axes.plot(*_thinned(points), **style)
 
-    for stage, axes in zip(STAGES, by_task, strict=True):
+    for stage, axes in zip(stages, by_task, strict=True):
         plot(loss, stage, label=stage)
         plot(norm, f"{stage}_norm", label=stage)
         for of_stage, task in STAGES_OF_TASKS:
@@ -309,7 +313,7 @@ def curves(folder: Path):
         held_out.plot(*zip(*points, strict=True), label=f"{stage}, t = {t}", marker=".")
     titles = {
         loss: "training loss",
-        **{axes: f"training loss by task, {stage}" for stage, axes in zip(STAGES, by_task, strict=True)},
+        **{axes: f"training loss by task, {stage}" for stage, axes in zip(stages, by_task, strict=True)},
         held_out: "validation loss of predictions (EMA)",
         norm: "gradient norm",
         rate: "learning rate",
@@ -320,7 +324,7 @@ def curves(folder: Path):
         if axes is not rate:
             axes.set_yscale("log")
         if axes.lines and axes is not rate:
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # where it covers nothing
     return figure
 
 

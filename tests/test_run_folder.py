@@ -17,7 +17,7 @@ from PIL import Image
 import lgcvd
 from lgcvd import LGCVD, PRESETS, MovingDigits, TaskMix, TrainConfig, TwoStage, UserError, Validation, train, watch
 from lgcvd.machine import git_revision
-from lgcvd.run_folder import LEVELS, _Record
+from lgcvd.run_folder import LEVELS, _Record, curves
 from lgcvd.trainer import TrainStep, _State
 
 CONFIG = TrainConfig(iterations=20, batch_size=2, rate=1e-3, save_every=8)
@@ -127,6 +127,19 @@ def test_a_run_can_be_repeated_from_its_folder(run: Path):
     log = (run / "log.txt").read_text()
     assert "begun" in log
     assert "going on after iteration 13" in log
+
+
+def test_there_are_no_curves_of_a_stage_that_is_not_trained(run: Path, tmp_path: Path):
+    def titles(folder: Path) -> list[str]:
+        return [axes.get_title() for axes in curves(folder).axes if "by task" in axes.get_title()]
+
+    assert titles(run) == ["training loss by task, stage1", "training loss by task, stage2"]
+    with (run / "losses.csv").open() as losses, (tmp_path / "losses.csv").open("w") as of_one_stage:
+        rows = list(csv.DictReader(losses))
+        writer = csv.DictWriter(of_one_stage, [name for name in rows[0] if "stage2" not in name], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert titles(tmp_path) == ["training loss by task, stage1"]
 
 
 def test_tensorboard_has_curves_and_moving_pictures(run: Path):
