@@ -39,6 +39,7 @@ class Run:
     cooldown: int
     warmup: int = PRESETS["digits"].train.warmup
     """The small presets', unless it goes on from weights."""
+    objective: str = "two_stage"
     options: str = ""
     """More of its options."""
 
@@ -53,6 +54,8 @@ class Recipe:
     licence: str
     runs: tuple[Run, ...]
     """Each begins with the weights of the one before."""
+    begins_with: str = ""
+    """A shipped model whose weights the first run begins with."""
     compared: int | None = None
     """How many of these runs MCVD's models, which it is compared with, are trained for; None: for all."""
     sampling: dict[str, str | int] = field(default_factory=dict)
@@ -68,11 +71,16 @@ class Recipe:
     def data(self) -> str:
         return self.source.partition(":")[0]
 
+    @property
+    def told(self) -> str:
+        """What the model was trained on, for its checkpoint."""
+        return f"{self.source}; it began with the weights of {self.begins_with}" if self.begins_with else self.source
 
-PUSHING = "--flip --train.precision bfloat16 --model.motion 6 --model.motion-stride 2 --model.motion-sharpness 1.5"
-"""What all runs for pushing share."""
+
+ROBOTS = "--flip --train.precision bfloat16 --model.motion 6 --model.motion-stride 2 --model.motion-sharpness 1.5"
+"""What all runs for robots share."""
 ALL_ESTIMATES = "--train.estimate-level 1"
-"""They are older than the preset's limit."""
+"""The runs for pushing are older than the preset's limit."""
 
 FEW_STEPS = {"sampler": "dpm++2m", "spacing": "trailing", "steps": 4}
 RECIPES = {
@@ -102,13 +110,13 @@ RECIPES = {
                 3468,
                 2077,
                 364,
-                options=f"{PUSHING} --train.batch-size 32 {ALL_ESTIMATES}",
+                options=f"{ROBOTS} --train.batch-size 32 {ALL_ESTIMATES}",
             ),
             Run(
                 5500,
                 0,
                 3300,
-                options=f"{PUSHING} --train.batch-size 8 --train.rate 5e-4 --train.times high_noise "
+                options=f"{ROBOTS} --train.batch-size 8 --train.rate 5e-4 --train.times high_noise "
                 f"--train.clip-grad 0.1 {ALL_ESTIMATES}",
             ),
         ),
@@ -122,15 +130,17 @@ RECIPES = {
         "commit d1d3bb4 (MIT), 64 x 64, 10 frames a second",
         "MIT, as the clips that it was trained on; name their source",
         (
-            Run(8000, 3000, 1500, options=f"--flip {ALL_ESTIMATES}"),
+            Run(4000, 0, 2000, options=f"{ROBOTS} --train.rate 5e-4 --train.clip-grad 0.1"),
             Run(
-                3000,
+                4000,
                 0,
-                1200,
-                options=f"--flip --train.precision bfloat16 --train.rate 4e-4 --train.clip-grad 0.1 {ALL_ESTIMATES}",
+                3000,
+                warmup=100,
+                objective="single_stage",
+                options=f"{ROBOTS} --train.batch-size 8 --train.rate 3e-4 --train.clip-grad 0.1",
             ),
         ),
-        compared=1,
+        begins_with="robot-pushing",
         sampling=FEW_STEPS,
         get="convert the camera cam_high of that repository's episodes with data_tools/lerobot_convert.py",
     ),
@@ -141,10 +151,11 @@ def _against(recipe: Recipe, kind: str) -> Recipe:
     """MCVD's training to compare with: the same data, and as many optimizer steps, of which two stages take two."""
     runs = []
     for run in recipe.runs[: recipe.compared]:
-        ours = replace(PRESETS[recipe.preset].train, **{name: getattr(run, name) for name in BUDGETED})
-        theirs = in_one_stage(ours, "block_masking")
-        runs.append(replace(run, **{name: getattr(theirs, name) for name in BUDGETED}))
-    return replace(recipe, preset=f"{recipe.preset}-{kind}", runs=tuple(runs))
+        settings = {name: getattr(run, name) for name in (*BUDGETED, "objective")}
+        theirs = in_one_stage(replace(PRESETS[recipe.preset].train, **settings), "block_masking")
+        runs.append(replace(run, **{name: getattr(theirs, name) for name in settings}))
+    begins_with = recipe.begins_with and f"{recipe.begins_with}-{kind}"
+    return replace(recipe, preset=f"{recipe.preset}-{kind}", runs=tuple(runs), begins_with=begins_with)
 
 
 RECIPES |= {
@@ -170,14 +181,16 @@ def commands(name: str, options: argparse.Namespace) -> Iterator[list[str]]:
     program = [sys.executable, "-m", "lgcvd", "train", recipe.preset]
     if options.processes > 1:
         program[1:2] = ["-m", "torch.distributed.run", "--nproc-per-node", str(options.processes), "-m"]
-    both = ["--data", str(data), "--source", recipe.source, "--licence", recipe.licence]
+    both = ["--data", str(data), "--source", recipe.told, "--licence", recipe.licence]
     for index, (run, folder) in enumerate(zip(recipe.runs, folders, strict=True)):
         train = [*program, "--folder", str(folder), *both, *shlex.split(run.options)]
         for setting in BUDGETED:
             count = round(getattr(run, setting) * options.budget)
             train += [f"--train.{setting.replace('_', '-')}", str(max(count, int(setting == "iterations")))]
-        if index:
-            train += ["--init", str(folders[index - 1] / "model")]
+        if run.objective != PRESETS[recipe.preset].train.objective:
+            train += ["--train.objective", run.objective]
+        if begins_with := str(folders[index - 1] / "model") if index else recipe.begins_with:
+            train += ["--init", begins_with]
         yield [*train, *options.more]
 
 

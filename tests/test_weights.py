@@ -69,7 +69,7 @@ def test_the_check_sees_weights_that_are_spoiled(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("name", shipped_models())
 def test_every_shipped_model_has_a_recipe_that_says_what_its_checkpoint_says(name: str) -> None:
     about, recipe = load(name).about, train_weights.RECIPES[name]
-    assert (about.data, about.licence) == (recipe.source, recipe.licence)
+    assert (about.data, about.licence) == (recipe.told, recipe.licence)
     assert about.step == sum(run.iterations for run in recipe.runs)
     assert (about.sampling, about.sampling_by_task) == (recipe.sampling, recipe.sampling_by_task)
 
@@ -88,14 +88,25 @@ def test_weights_are_trained_and_written_as_they_are_shipped(tmp_path: Path, cap
     assert size == (SHIPPED / "moving-digits" / "model.safetensors").stat().st_size
 
 
-def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data() -> None:
-    ours, theirs = (train_weights.RECIPES[name] for name in ("robot-pushing", "robot-pushing-mcvd-spatin"))
+@pytest.mark.parametrize("name", ["robot-pushing", "robot-hands"])
+def test_mcvd_gets_as_many_optimizer_steps_on_the_same_data(name: str) -> None:
+    ours, theirs = train_weights.RECIPES[name], train_weights.RECIPES[f"{name}-mcvd-spatin"]
     assert theirs.preset in PRESETS
     assert theirs.source == ours.source
     for our, their in zip(ours.runs[: ours.compared], theirs.runs, strict=True):
-        assert their.iterations == our.single_stage + 2 * (our.iterations - our.single_stage)
-        assert their.warmup == our.warmup * (1 if our.single_stage else 2)
+        in_two_stages = our.iterations - our.single_stage if our.objective == "two_stage" else 0
+        assert their.objective == "block_masking"
+        assert their.iterations == our.iterations + in_two_stages
+        assert their.warmup == our.warmup * (2 if in_two_stages == our.iterations else 1)
         assert their.options == our.options
+
+
+def test_a_recipe_may_begin_with_a_shipped_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("robot-hands", "robot-hands-mcvd-concat"):
+        assert train_weights.run([name, "--data", str(tmp_path), "--out", "runs", "--dry-run"]) == 0
+    begins = [line.rpartition("--init ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert begins[0::2] == ["robot-pushing", "robot-pushing-mcvd-concat"]
+    assert begins[1::2] == [f"runs/runs/{name}-1/model" for name in ("robot-hands", "robot-hands-mcvd-concat")]
 
 
 @pytest.mark.parametrize(
