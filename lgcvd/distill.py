@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lgcvd.checkpoints import load, save
+from lgcvd.checkpoints import checksum, load, save
 from lgcvd.config import TrainConfig
 from lgcvd.context import Context
 from lgcvd.errors import UserError
+from lgcvd.files import write_json
 from lgcvd.models import VideoDenoiser
 from lgcvd.objective import DISTANCES, WHOLE, Denoised, Share, TwoStage
 from lgcvd.sampling import spaced
 from lgcvd.schedule import CLEAN, Schedule
+from lgcvd.settings import differences, filled
 from lgcvd.trainer import TrainStep, train
 
 SPACING = "trailing"
 """Of the steps that are halved: every second of 2 n is one of n."""
+
+MAY_CHANGE = ("train.save_every:", "train.keep:", "train.accumulate:")
+"""Settings that a broken run may go on with other values of."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +128,22 @@ def distill(
 
     The first round's student takes ``first`` steps, its teacher, ``model``, twice as many; then the student is the
     teacher. Denoise a result with sampler "ddim", spacing "trailing" and as many steps. With a ``folder``, every round
-    lives in a folder of its own there, ``16`` and so on, from which a broken run goes on; a finished round leaves
-    ``model`` in it. Closing the generator saves too. Of the tasks of ``config`` those are trained that ``model`` knows.
+    lives in a folder of its own there, ``16`` and so on, from which a broken run goes on, with the same teacher and
+    settings; a finished round leaves ``model`` in it. Closing the generator saves too. Of the tasks of ``config`` those
+    are trained that ``model`` knows.
 
-    Raises ``UserError`` for what ``check`` refuses, for steps that cannot be halved, and if no task is left.
+    Raises ``UserError`` for what ``check`` refuses, for steps that cannot be halved, if no task is left, and for a
+    ``folder`` that was begun with something else.
     """
     check(model, config)
     config = replace(config, tasks=config.tasks.only(model.about.tasks))
+    told = folder and Path(folder) / "settings.json"
+    settings = {"teacher": checksum(model), "first": first, "train": asdict(config)}
+    if told and told.exists():
+        before = filled(json.loads(told.read_text()), {"train": asdict(TrainConfig())})
+        changed = [line for line in differences(before, settings) if not line.startswith(MAY_CHANGE)]
+        if changed:
+            raise UserError(f"{folder} was begun with other settings ({'; '.join(changed)}): use another folder.")
     teacher = model
     for steps in rounds(first, last):
         home = Path(folder) / str(steps) if folder else None
@@ -144,6 +159,8 @@ def distill(
         )
         for step in train(student, data, config, objective=objective, folder=home, workers=workers):
             done = step.iteration == config.iterations
+            if told and not told.exists():  # a training that is refused leaves none
+                write_json(told, settings)
             if done:
                 teacher = deepcopy(step.model).eval()
                 teacher.about = replace(

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from lgcvd import data as clip_data
 from lgcvd import metrics
 from lgcvd.baselines import BASELINES
+from lgcvd.checkpoints import checksum
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
@@ -78,14 +79,11 @@ def of_model(model: VideoDenoiser, *, name: str = "", memory: str = "decay", **s
         if not model.keeps_memory:
             raise UserError(f"{name} keeps no memory of earlier windows: leave out --memory.")
         name = f"{name}, memory {memory}"
-    weights = 0
-    for tensor in model.state_dict().values():
-        weights = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), weights)
     about = {
         "kind": type(model).__name__,
         "about": asdict(model.about),
         "config": asdict(model.config),
-        "weights": f"crc32 {weights:08x}",
+        "weights": checksum(model),
     }
 
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -97,9 +98,10 @@ def train(
     accelerator = accelerator or accelerator_for(config, model.device.type)
     share = Share(accelerator.process_index, accelerator.num_processes)
     if config.batch_size % (share.of * config.accumulate):
+        takers = f"{share.of} processes and {config.accumulate} parts" if share.of > 1 else f"{config.accumulate} parts"
         raise UserError(
-            f"{share.of} processes cannot share batches of {config.batch_size} in {config.accumulate} parts: set a "
-            f"multiple of {share.of * config.accumulate}."
+            f"batch_size {config.batch_size} cannot be divided into {takers}: set it to a multiple of "
+            f"{share.of * config.accumulate}."
         )
     # the clips of every part are what another process would have had: see Share
     parts = [Share(share.rank + share.of * part, share.of * config.accumulate) for part in range(config.accumulate)]
@@ -133,6 +135,7 @@ def train(
         num_workers=workers,
         generator=generator_for(config.seed),  # else it would draw from the caller's random numbers
         pin_memory=where.type == "cuda",
+        worker_init_fn=_leave_signals_alone,
     )
     for iteration, clip in enumerate(_with_plain_errors(loader), start + 1):
         rate = learning_rate(config, iteration)
@@ -168,6 +171,12 @@ def check_workers(workers: int) -> None:
     """Raise ``UserError`` for a number of processes that cannot prepare batches."""
     if workers < 0:
         raise UserError(f"workers must not be negative, not {workers}.")
+
+
+def _leave_signals_alone(worker: int) -> None:
+    """What stops a group of processes is for the trainer: it saves, and then ends those that prepare batches."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def settings_of(model: ModelConfig, train: TrainConfig, data: object) -> dict:
@@ -247,10 +256,11 @@ def _check(stage: str, loss: float, norm: float, iteration: int, config: TrainCo
     broken = not loss < EXPLODED or (config.precision != "float16" and not math.isfinite(norm))
     if broken:
         what, value = ("gradient", norm) if loss < EXPLODED else ("loss", loss)
-        kept = folder and checkpoints(folder)
+        kept = "; the last checkpoint is kept" if folder and checkpoints(folder) else ""
+        or_clip = f"clip_grad (now {config.clip_grad:g})" if config.clip_grad else "set clip_grad"
         raise UserError(
-            f"the {what} of {stage} became {value:g} at iteration {iteration}: lower rate (now {config.rate:g}) or set "
-            f"clip_grad{'; the last checkpoint is kept' if kept else ''}."
+            f"the {what} of {stage} became {value:g} at iteration {iteration}: lower rate (now {config.rate:g}) or "
+            f"{or_clip}{kept}."
         )
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -494,6 +495,28 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     assert losses(whole_run) == losses(tmp_path / "broken")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_saves_it(tmp_path: Path, number: signal.Signals):
+    command = [sys.executable, "-m", "lgcvd", "train", "tiny", "--folder", str(tmp_path / "run"), "--device", "cpu"]
+    command += ["--workers", "2", "--train.iterations", "100000", "--train.save-every", "100000"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    table = tmp_path / "run" / "losses.csv"
+    try:
+        while not (table.exists() and len(table.read_text().splitlines()) > 3):
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.1)
+        os.killpg(run.pid, number)
+        out, err = run.communicate(timeout=120)
+    finally:
+        run.kill()
+    assert run.returncode == 128 + number, err
+    assert "Traceback" not in err
+    assert err.count("stopping when") == 1
+    assert "run the same command again to go on" in out
+    assert list((tmp_path / "run" / "checkpoints").glob("*.pt"))
+
+
 def test_a_finished_run_stays_as_it_is(whole_run: Path, capsys: pytest.CaptureFixture):
     before = losses(whole_run)
     assert train(whole_run) == 0
@@ -628,13 +651,41 @@ def test_a_dry_run_needs_no_data(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 @pytest.mark.parametrize(
     "command",
-    [["train", "tiny"], ["ablate", "tiny", "--iterations", "1", "--clips", "1"], ["distill", "moving-digits"]],
+    [
+        ["train", "tiny"],
+        ["ablate", "tiny", "--iterations", "1", "--clips", "1", "--variants", "whole"],
+        ["distill", "moving-digits"],
+    ],
 )
 def test_a_second_run_in_a_folder_is_refused(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
     with alone_in(tmp_path / "run"):
         assert main([*command, "--folder", str(tmp_path / "run"), "--device", "cpu"]) == 2
     assert "another run is writing" in sentence(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_variants_that_change_nothing_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture):
+    ablate = ["ablate", "tiny", "--iterations", "1", "--clips", "1", "--frames", "4", "--device", "cpu"]
+    ablate += ["--folder", str(tmp_path / "run")]
+    assert main([*ablate, "--variants", "no-things", "no-motion-skip"]) == 2
+    assert "no-things and no-motion-skip would change nothing" in sentence(capsys)
+    assert main([*ablate, "--train.iterations", "50"]) == 2
+    assert "leave out --train.iterations" in sentence(capsys)
+    assert main([*ablate, "--variants", "whole", "no-things"]) == 0
+    told = capsys.readouterr()
+    assert "left out, as nothing would change: no-things" in told.err
+    assert "no-things" not in told.out
+
+
+def test_weights_to_begin_with_are_not_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert train(tmp_path / "first") == 0
+    start = (tmp_path / "first" / "model").rename(tmp_path / "start")
+    run = ["--init", str(start), "--train.iterations", "8"]
+    assert train(tmp_path / "run", *run, "--minutes", "0.0001") == 0
+    start.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert train(tmp_path / "run", *run) == 0
+    assert "start is only for the beginning of a run" in capsys.readouterr().out
 
 
 def test_a_comparison_that_is_refused_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture):

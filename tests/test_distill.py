@@ -171,8 +171,14 @@ def test_distillation_has_its_verb(tiny_model: LGCVD, tmp_path: Path, capsys: py
     assert main(run) == 0
     assert load(tmp_path / "run" / "2" / "model").about.steps == 2
     assert "2/model: takes 2 steps" in capsys.readouterr().out
+    assert main([*run, "--train.save-every", "7"]) == 0
+    assert "all rounds are done" in capsys.readouterr().out
+    other = LGCVD(tiny_model.config)
+    save(other, tmp_path / "other", tiny_model.about)
     (tmp_path / "file").touch()
     for options, words in (
+        (["--train.rate", "0.5"], "begun with other settings (train.rate: 0.0001 there, 0.5 here)"),
+        (["--first", "2"], "first: 4 there, 2 here"),
         (["--last", "3"], "power of two"),
         (["--folder", str(tmp_path / "file")], "cannot be written"),
         (["--train.times", "from_noise"], "leave times at uniform"),
@@ -180,3 +186,5 @@ def test_distillation_has_its_verb(tiny_model: LGCVD, tmp_path: Path, capsys: py
     ):
         assert main([*run, *options]) == 2
         assert words in capsys.readouterr().err
+    assert main(["distill", str(tmp_path / "other"), *run[2:]]) == 2
+    assert "teacher: crc32" in capsys.readouterr().err

@@ -271,11 +271,14 @@ def test_loss_that_explodes_stops_before_it_reaches_the_weights(factor: float, w
             times = 1 if Diverging.calls < 3 else factor
             return (loss._replace(each=times * loss.each) for loss in super().__call__(model, *draws))
 
-    sentence = rf"the loss of stage1 {words} at iteration 3: lower rate .* clip_grad"
-    for save_every, end in ((2, "; the last checkpoint is kept"), (3, "")):  # there is none yet
+    sentence = rf"the loss of stage1 {words} at iteration 3: lower rate \(now 0.001\)"
+    for save_every, clip_grad, clip, end in (
+        (2, None, "set clip_grad", "; the last checkpoint is kept"),
+        (3, 1.0, r"clip_grad \(now 1\)", ""),  # there is no checkpoint yet
+    ):
         Diverging.calls, model, folder = 0, fresh_model(), tmp_path / str(save_every)
-        config = replace(CONFIG, iterations=3, save_every=save_every)
-        with pytest.raises(UserError, match=rf"{sentence}{end}\.$"):
+        config = replace(CONFIG, iterations=3, save_every=save_every, clip_grad=clip_grad)
+        with pytest.raises(UserError, match=rf"{sentence} or {clip}{end}\.$"):
             list(train(model, DATA, config, objective=Diverging(), folder=folder))
         assert [int(path.stem) for path in checkpoints(folder)] == ([2] if end else [])
         assert all(weight.isfinite().all() for weight in model.parameters())
@@ -355,7 +358,7 @@ def test_batches_in_parts_train_what_whole_ones_do():
 
 
 def test_batches_that_cannot_be_shared_are_refused():
-    with pytest.raises(UserError, match="1 processes cannot share batches of 2 in 3 parts: set a multiple of 3"):
+    with pytest.raises(UserError, match="batch_size 2 cannot be divided into 3 parts: set it to a multiple of 3"):
         steps_of(replace(CONFIG, accumulate=3))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from tyro.conf import DisallowNone
 
 from lgcvd.ablation import VARIANTS, Budget, ablate
 from lgcvd.commands.common import Device, OfTraining, find_device, stop_signals, tell
-from lgcvd.config import Preset
+from lgcvd.config import PRESETS, Preset
 from lgcvd.errors import UserError
 from lgcvd.files import alone_in, check_place
 from lgcvd.progress import move_to, progress_bar
@@ -56,14 +57,22 @@ class Ablate(OfTraining):
                 raise UserError(f"--{name} wants at least one, and each only once.")
         for seed in self.seeds:
             checked_seed(seed)
+        if self.train.iterations != PRESETS[self.preset].train.iterations:
+            raise UserError("what a variant may use is --iterations or --minutes: leave out --train.iterations.")
         check_place(self.folder / "table.md")
         budget, preset = Budget(self.iterations, self.minutes), Preset(self.model, self.train)
+        idle = [name for name in self.variants if name != "whole" and VARIANTS[name].change(preset) == preset]
+        variants = [name for name in self.variants if name not in idle]
+        if not variants:
+            raise UserError(f"{' and '.join(idle)} would change nothing here: take other variants.")
+        if idle:
+            print(f"left out, as nothing would change: {', '.join(idle)}", file=sys.stderr)
         truth = spread(self.held_out_clips(preset.model.context_frames + self.frames), self.clips)
         data = self.training_clips()
         tell(data)
         options = {"seeds": self.seeds, "device": find_device(self.device)}
-        steps = ablate(preset, self.variants, data, truth, self.folder, budget, **options)
-        trainings = len(self.variants) * len(self.seeds)
+        steps = ablate(preset, variants, data, truth, self.folder, budget, **options)
+        trainings = len(variants) * len(self.seeds)
         with (
             alone_in(self.folder),
             stop_signals() as received,

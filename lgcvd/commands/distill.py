@@ -82,6 +82,8 @@ class Distill:
                     print(f"{self.folder}/{step.steps}/model: takes {step.steps} steps")
                 if received or time.monotonic() > end:
                     break
-        if not (self.folder / str(self.last) / "model").exists():
+        if (self.folder / str(self.last) / "model").exists():
+            print(f"{self.folder}: all rounds are done; the model is in {self.folder}/{self.last}/model")
+        else:
             print("run the same command again to go on")
         return 128 + received[0] if received else 0

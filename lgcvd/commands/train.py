@@ -93,7 +93,7 @@ class Train(OfTraining):
             torch.backends.cudnn.benchmark = True
         torch.manual_seed(self.train.seed)
         model = build(self.model)
-        if self.init:
+        if self.init and not checkpoints(self.folder):
             self._take_weights(model)
         data = self._noise() if self.dry_run and self.data == OfTraining.data else self.training_clips()
         if accelerator.is_main_process:
@@ -132,7 +132,8 @@ class Train(OfTraining):
         ):
             for step in steps:
                 if not begun and step.iteration > 1 and main:
-                    print(f"{self.folder}: going on after iteration {step.iteration - 1}")
+                    begins = f"; --init {self.init} is only for the beginning of a run" if self.init else ""
+                    print(f"{self.folder}: going on after iteration {step.iteration - 1}{begins}")
                 begun = True
                 shown = {stage: f"{loss:.4f}" for stage, loss in step.losses.items()}
                 bar.set_postfix({**shown, "rate": f"{step.rate:.1e}"}, refresh=False)
