@@ -174,7 +174,7 @@ def said_of(clip: video.Clip, model_name: str, given: int, own: bool) -> str:
     if clip.more:
         said.append(f"The clip goes on; its first {count} frames are used.")
     if own and (kind := kind_of(model)):
-        said.append(f"{title_of(model_name)} has seen only {SEEN[kind]}: other clips turn into those.")
+        said.append(f"{title_of(model_name)} was trained on {SEEN[kind]}: other clips turn into those.")
     return " ".join([*said, clip.note]).strip()
 
 

@@ -309,7 +309,7 @@ def test_looking_at_a_clip_says_what_the_model_gets(clip, model):
 
 def test_of_a_clip_of_one_s_own_the_page_says_what_the_model_knows_instead(clip, tiny_model, tmp_path):
     lgcvd.save(tiny_model, tmp_path / "knows")
-    words = "has seen only simulated pushes: other clips turn into those"
+    words = "was trained on simulated pushes: other clips turn into those"
     for data, own, told in (("pushing: 4,000 clips", True, True), ("pushing", False, False), ("mine", True, False)):
         lgcvd.save(tiny_model, tmp_path / "knows", lgcvd.About(data=data))
         load.cache_clear()
