@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,7 @@ from lgcvd.reports import markdown_table, panels
 from lgcvd.rollout import check_new_frames, predict
 from lgcvd.run_folder import watch
 from lgcvd.seeds import generator_for
-from lgcvd.settings import differences, filled
+from lgcvd.settings import check_same, checksum, filled
 from lgcvd.statistics import mean_with_interval
 from lgcvd.trainer import TrainStep, train
 from lgcvd.video import from_uint8
@@ -180,7 +179,7 @@ def ablate(
         "clips": held_out.shape,
         "data": described(data),
         **videos_told_apart(data),
-        "held out": f"crc32 {zlib.crc32(held_out.cpu().contiguous().numpy().tobytes()):08x}",
+        "held out": checksum([held_out]),
         "measures": list(PAIRWISE),
     }
     told = folder / "settings.json"
@@ -216,9 +215,7 @@ def _same_settings(path: Path, settings: dict) -> None:
         # what a folder does not tell had its default, or was not told in its time
         untold = {name: settings.get(name) for name in ("videos", "held out")}
         newer = {"preset": asdict(Preset(ModelConfig(), TrainConfig())), **untold}
-        changed = differences(filled(json.loads(path.read_text()), newer), settings)
-        if changed:
-            raise UserError(f"{path.parent} compares under other settings ({'; '.join(changed)}): use another folder.")
+        check_same(filled(json.loads(path.read_text()), newer), settings, f"{path.parent} compares under")
         write_json(path, settings)
 
 

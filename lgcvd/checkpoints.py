@@ -7,7 +7,6 @@ import io
 import json
 import os
 import textwrap
-import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
@@ -31,14 +30,6 @@ def shipped_models() -> list[str]:
     """Names of the models that come with the package, the default one first."""
     names = (folder.name for folder in SHIPPED.iterdir() if (folder / FILES[0]).is_file())
     return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
-
-
-def checksum(model: VideoDenoiser) -> str:
-    """What tells weights from others."""
-    crc = 0
-    for tensor in model.state_dict().values():
-        crc = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), crc)
-    return f"crc32 {crc:08x}"
 
 
 def load(name: str | Path, device: str | torch.device = "cpu", compile: bool = False) -> VideoDenoiser:

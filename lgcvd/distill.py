@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lgcvd.checkpoints import checksum, load, save
+from lgcvd.checkpoints import load, save
 from lgcvd.config import TrainConfig
 from lgcvd.context import Context
 from lgcvd.errors import UserError
@@ -21,13 +21,13 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.objective import DISTANCES, WHOLE, Denoised, Share, TwoStage
 from lgcvd.sampling import spaced
 from lgcvd.schedule import CLEAN, Schedule
-from lgcvd.settings import differences, filled
+from lgcvd.settings import check_same, checksum, filled
 from lgcvd.trainer import TrainStep, train
 
 SPACING = "trailing"
 """Of the steps that are halved: every second of 2 n is one of n."""
 
-MAY_CHANGE = ("train.save_every:", "train.keep:", "train.accumulate:")
+MAY_CHANGE = ("train.save_every", "train.keep", "train.accumulate")
 """Settings that a broken run may go on with other values of."""
 
 
@@ -138,12 +138,10 @@ def distill(
     check(model, config)
     config = replace(config, tasks=config.tasks.only(model.about.tasks))
     told = folder and Path(folder) / "settings.json"
-    settings = {"teacher": checksum(model), "first": first, "train": asdict(config)}
+    settings = {"teacher": checksum(model.state_dict().values()), "first": first, "train": asdict(config)}
     if told and told.exists():
         before = filled(json.loads(told.read_text()), {"train": asdict(TrainConfig())})
-        changed = [line for line in differences(before, settings) if not line.startswith(MAY_CHANGE)]
-        if changed:
-            raise UserError(f"{folder} was begun with other settings ({'; '.join(changed)}): use another folder.")
+        check_same(before, settings, f"{folder} was begun with", MAY_CHANGE)
     teacher = model
     for steps in rounds(first, last):
         home = Path(folder) / str(steps) if folder else None

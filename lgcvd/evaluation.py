@@ -24,7 +24,6 @@ from torch.utils.data import Dataset
 from lgcvd import data as clip_data
 from lgcvd import metrics
 from lgcvd.baselines import BASELINES
-from lgcvd.checkpoints import checksum
 from lgcvd.digits import CANVAS, Split
 from lgcvd.errors import UserError
 from lgcvd.files import draft, write_json
@@ -35,7 +34,7 @@ from lgcvd.protocols import Protocol
 from lgcvd.results import Machine, read_results
 from lgcvd.rollout import predict
 from lgcvd.seeds import checked_seed, generator_for
-from lgcvd.settings import differences, filled
+from lgcvd.settings import checksum, differences, filled
 from lgcvd.shards import shard_paths
 from lgcvd.statistics import bootstrap_interval, mean_with_interval
 from lgcvd.video import from_uint8
@@ -83,7 +82,7 @@ def of_model(model: VideoDenoiser, *, name: str = "", memory: str = "decay", **s
         "kind": type(model).__name__,
         "about": asdict(model.about),
         "config": asdict(model.config),
-        "weights": checksum(model),
+        "weights": checksum(model.state_dict().values()),
     }
 
     def rolled_out(observed: Tensor, frames: int, generators: list[torch.Generator]) -> Tensor:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from lgcvd.errors import UserError
+
 
 def filled(settings: dict, defaults: dict) -> dict:
     """``settings`` with the ``defaults`` of what they lack, at every depth."""
@@ -19,3 +26,25 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
         elif a != b:
             found.append(f"{prefix}{key}: {a} there, {b} here")
     return found
+
+
+def check_same(
+    before: dict, now: dict, begun: str, may_change: tuple[str, ...] = (), remedy: str = "use another folder"
+) -> None:
+    """Raise ``UserError`` if the settings ``now`` are others than those ``before``, but for what ``may_change``.
+
+    begun: the sentence's words up to "other settings".
+    may_change: dotted names.
+    """
+    free = tuple(f"{name}:" for name in may_change)
+    changed = [line for line in differences(before, now) if not line.startswith(free)]
+    if changed:
+        raise UserError(f"{begun} other settings ({'; '.join(changed)}): {remedy}.")
+
+
+def checksum(tensors: Iterable[Tensor]) -> str:
+    """What tells tensors from others."""
+    crc = 0
+    for tensor in tensors:
+        crc = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), crc)
+    return f"crc32 {crc:08x}"

@@ -31,7 +31,7 @@ from lgcvd.models import VideoDenoiser
 from lgcvd.objective import WHOLE, Objective, Share, StageLoss, objective_of
 from lgcvd.paths import learn_paths
 from lgcvd.seeds import generator_for, global_seed
-from lgcvd.settings import differences, filled
+from lgcvd.settings import check_same, filled
 from lgcvd.video import from_uint8
 
 if TYPE_CHECKING:
@@ -377,12 +377,8 @@ class _State:
         # settings that are newer than the checkpoint had their default; old ones do not tell their videos apart
         defaults = {"model": asdict(ModelConfig()), "train": asdict(TrainConfig())}
         old = filled(saved["config"], {**defaults, "videos": self.config.get("videos")})
-        may_change = tuple(f"train.{name}:" for name in MAY_CHANGE)
-        changed = [line for line in differences(old, self.config) if not line.startswith(may_change)]
-        if changed:
-            raise UserError(
-                f"{folder} was trained with other settings ({'; '.join(changed)}): use those, or another folder."
-            )
+        may_change, remedy = tuple(f"train.{name}" for name in MAY_CHANGE), "use those, or another folder"
+        check_same(old, self.config, f"{folder} was trained with", may_change, remedy)
         reached, before, now = saved["iteration"], old["train"], self.config["train"]
         plans = {("iterations", "cooldown"): _falls, ("single_stage",): lambda train: train["single_stage"]}
         for names, until in plans.items():
